@@ -1,0 +1,37 @@
+# Every target does its own set-up; `make demo` and `make test` are the two to know.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+MATRIX_VLLM ?= 0.27.1
+
+.PHONY: demo test lint test-matrix bench demo-checkpoint clean
+
+$(VENV)/.installed: pyproject.toml tools/cpu_setup.py
+	$(PYTHON) tools/cpu_setup.py $(VENV)
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/bringup demo --output demo-report
+
+test: lint
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The engine tests again on the oldest vLLM whose CPU build loads on this torch.
+test-matrix:
+	$(PYTHON) tools/cpu_setup.py .venv-vllm-$(MATRIX_VLLM) --vllm $(MATRIX_VLLM)
+	.venv-vllm-$(MATRIX_VLLM)/bin/pytest -m engine
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m vllm_ascend_bringup.tools.bench
+
+# Trains the demo checkpoint again; the result is committed, so this is rarely needed.
+demo-checkpoint: $(VENV)/.installed
+	$(BIN)/python -m vllm_ascend_bringup.tools.demo.build_checkpoint
+
+clean:
+	rm -rf .venv .venv-vllm-* demo-report build dist *.egg-info

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decode fp8 codes with block scales: the arithmetic of every fp8 checkpoint format.
+
+    out[i, j] = T(decode(codes[i, j]) * scale[(i + r0) // bn, (j + c0) // bk])
+
+Both operands and the product are float32; ``T`` rounds once, to nearest even. This is what
+DeepSeek-V3's own inference/kernel.py (weight_dequant_kernel) and transformers compute, so the
+result is exact and comparable with ``torch.equal``. NaN codes stay NaN.
+"""
+
+from typing import TYPE_CHECKING
+
+from vllm_ascend_bringup.kernels.dispatch import choose
+
+if TYPE_CHECKING:
+    import torch
+
+# Largest finite value and NaN codes (of 256) per encoding. Sources: "FP8 Formats for Deep
+# Learning" (e4m3fn, e5m2), the fnuz variant as defined by LLVM's APFloat Float8E4M3FNUZ.
+CODE_FORMATS = {"e4m3fn": 448.0, "e4m3fnuz": 240.0, "e5m2": 57344.0}
+
+
+def fp8_dequant(
+    codes: "torch.Tensor",
+    scale: "torch.Tensor",
+    out: "torch.Tensor",
+    *,
+    block: tuple[int, int],
+    offset: tuple[int, int] = (0, 0),
+    code_format: str = "e4m3fn",
+    implementation: str | None = None,
+) -> bool:
+    """Decode ``codes`` into ``out``; returns whether a NaN code was met.
+
+    codes: ``[N, K]`` uint8 on the CPU, last dimension contiguous; a slice of a larger weight whose
+    first element stands at row and column ``offset`` = (r0, c0) of it. scale: ``[R, C]`` float32,
+    contiguous, the whole weight's grid. out: ``[N, K]`` bfloat16, float16 or float32, last
+    dimension contiguous. block: (bn, bk). Raises ValueError if the arguments do not fit together.
+    """
+    if codes.shape != out.shape or codes.dim() != 2:
+        raise ValueError(
+            f"codes {list(codes.shape)} and out {list(out.shape)}: expected one [N, K]"
+        )
+    if code_format not in CODE_FORMATS:
+        raise ValueError(f"code format {code_format!r}: expected one of {', '.join(CODE_FORMATS)}")
+    if codes.numel() == 0:
+        return False
+    needed = [
+        -(-(start + size) // b) for start, size, b in zip(offset, codes.shape, block, strict=True)
+    ]
+    if scale.dim() != 2 or scale.shape[0] < needed[0] or scale.shape[1] < needed[1]:
+        raise ValueError(f"scale {list(scale.shape)}: expected at least {needed}")
+    run = choose("fp8_dequant", implementation, out_dtype=out.dtype)
+    return bool(run(codes, scale, out, block, offset, code_format))

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decode slices of low-precision weights into parameters, on a pool of threads.
+
+One Decoder lives for one load. It owns the threads, the staging buffers for parameters on another
+device, and the counts that the load reports.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import product
+
+import torch
+
+from vllm_ascend_bringup.errors import FormatError
+from vllm_ascend_bringup.kernels.fp8_dequant import CODE_FORMATS, fp8_dequant
+
+# Below this a weight is decoded by the calling thread: handing it over costs more.
+_MIN_ELEMENTS_PER_TASK = 1 << 16
+# Bytes of one of the two staging buffers. Large enough that a copy to a device runs at full
+# speed, small against any weight that matters.
+STAGING_BYTES = 64 << 20
+
+Slices = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class ScaledTensor:
+    """A weight as it is on disk.
+
+    codes: ``[..., N, K]`` uint8, usually memory-mapped. scale: float32 ``[..., R, C]``, the grid.
+    block: (bn, bk). name and shard are for messages.
+    """
+
+    name: str
+    shard: str
+    codes: torch.Tensor
+    scale: torch.Tensor
+    block: tuple[int, int]
+    code_format: str = "e4m3fn"
+
+
+@dataclass
+class DecodeCounts:
+    """What one load did. ``materialized``: operations that were not lazy, by name."""
+
+    elements: int = 0
+    weights: set[str] = field(default_factory=set)
+    nan_weights: set[str] = field(default_factory=set)
+    materialized: dict[str, int] = field(default_factory=dict)
+
+
+class Decoder:
+    """Threads, staging buffers and counts of one load. Use as a context manager.
+
+    ``threads``: decode threads. ``force_staging``: treat every parameter as one on another
+    device, which is how the staging path is tested without one.
+    """
+
+    def __init__(self, threads: int, *, force_staging: bool = False) -> None:
+        self.threads = threads
+        self.force_staging = force_staging
+        self.counts = DecodeCounts()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bringup-decode")
+        self._staging: list[torch.Tensor] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown()
+        self._staging.clear()
+
+    def decode(self, source: ScaledTensor, region: Slices, out: torch.Tensor) -> None:
+        """Decode ``source[region]`` into ``out``: same shape, bfloat16, float16 or float32.
+
+        Raises FormatError, naming the tensor, if a product overflows ``out``'s dtype.
+        """
+        self.counts.elements += out.numel()
+        self.counts.weights.add(source.name)
+        for codes, scale, offset, target in _matrices(source, region, out):
+            if target.numel() == 0:
+                continue
+            on_host = target.device.type == "cpu" and not self.force_staging
+            if on_host and target.stride(1) == 1:
+                self._wait(self._submit(source, codes, scale, offset, target))
+            else:
+                self._decode_staged(source, codes, scale, offset, target)
+            self._check_overflow(source, scale, target)
+
+    def _submit(
+        self,
+        source: ScaledTensor,
+        codes: torch.Tensor,
+        scale: torch.Tensor,
+        offset: tuple[int, int],
+        out: torch.Tensor,
+    ) -> "list[Future[None]]":
+        """Start decoding one matrix, rows divided over the threads."""
+
+        def task(start: int, stop: int) -> None:
+            if fp8_dequant(
+                codes[start:stop], scale, out[start:stop], block=source.block,
+                offset=(offset[0] + start, offset[1]), code_format=source.code_format,
+            ):  # fmt: skip
+                with self._lock:
+                    self.counts.nan_weights.add(source.name)
+
+        rows = out.shape[0]
+        # Two tasks per thread even out rows whose pages are not in memory yet.
+        tasks = max(1, min(2 * self.threads, rows, out.numel() // _MIN_ELEMENTS_PER_TASK))
+        if tasks == 1:
+            task(0, rows)
+            return []
+        bounds = [rows * i // tasks for i in range(tasks + 1)]
+        return [
+            self._pool.submit(task, start, stop)
+            for start, stop in zip(bounds, bounds[1:], strict=False)
+        ]
+
+    def _wait(self, futures: "list[Future[None]]") -> None:
+        for future in futures:
+            future.result()
+
+    def _decode_staged(
+        self,
+        source: ScaledTensor,
+        codes: torch.Tensor,
+        scale: torch.Tensor,
+        offset: tuple[int, int],
+        out: torch.Tensor,
+    ) -> None:
+        """Decode on the host into a reused buffer and copy from there.
+
+        For parameters on a device (some CANN builds cannot cast fp8 there) and for transposed
+        ones. A matrix larger than one buffer goes in parts, and the next part is decoded into the
+        second buffer while the first is copied.
+        """
+        columns = out.shape[1]
+        rows = max(1, STAGING_BYTES // (columns * out.element_size()))
+        pending: tuple[list[Future[None]], torch.Tensor, int, int] | None = None
+        for part, start in enumerate(range(0, out.shape[0], rows)):
+            stop = min(out.shape[0], start + rows)
+            staging = self._buffer(part % 2, stop - start, columns, out.dtype)
+            futures = self._submit(
+                source, codes[start:stop], scale, (offset[0] + start, offset[1]), staging
+            )
+            if pending:
+                self._copy(out, *pending)
+            pending = (futures, staging, start, stop)
+        if pending:
+            self._copy(out, *pending)
+
+    def _copy(
+        self,
+        out: torch.Tensor,
+        futures: "list[Future[None]]",
+        staging: torch.Tensor,
+        start: int,
+        stop: int,
+    ) -> None:
+        self._wait(futures)
+        out[start:stop].copy_(staging)
+
+    def _buffer(self, which: int, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
+        size = rows * columns * dtype.itemsize
+        while len(self._staging) <= which:
+            self._staging.append(torch.empty(0, dtype=torch.uint8))
+        if self._staging[which].numel() < size:
+            self._staging[which] = torch.empty(size, dtype=torch.uint8)
+        return self._staging[which][:size].view(dtype).view(rows, columns)
+
+    def _check_overflow(self, source: ScaledTensor, scale: torch.Tensor, out: torch.Tensor) -> None:
+        """fp16 ends at 65504, and 448 times a scale can exceed it; bf16 only by a broken scale.
+
+        The bound makes this free for every healthy checkpoint: the decoded values are looked at
+        only if some scale could overflow. e4m3 codes hold no infinity, so one in ``out`` is new.
+        """
+        limit = torch.finfo(out.dtype).max
+        if float(scale.max()) * CODE_FORMATS[source.code_format] <= limit and (
+            source.code_format != "e5m2"
+        ):
+            return
+        infinite = torch.isinf(out)
+        if bool(infinite.any()):
+            raise FormatError(
+                f"{int(infinite.sum())} values of {source.name} in {source.shard} exceed "
+                f"{str(out.dtype).removeprefix('torch.')} (largest scale {float(scale.max()):g})",
+                f"values up to {limit:g}",
+                "serve with --dtype bfloat16 if the chip has it (310P does not); otherwise this "
+                "checkpoint does not fit float16",
+            )
+
+
+def _matrices(
+    source: ScaledTensor, region: Slices, out: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, tuple[int, int], torch.Tensor]]:
+    """The region matrix by matrix: codes, grid, offset of the codes in the weight, target."""
+    *lead, rows, columns = region
+    ranges = [range(s.start, s.stop) for s in lead]
+    for at, position in zip(product(*ranges), product(*map(_indices, ranges)), strict=True):
+        yield (
+            source.codes[at][rows, columns],
+            source.scale[at],
+            (rows.start, columns.start),
+            out[position],
+        )
+
+
+def _indices(values: range) -> range:
+    return range(len(values))
+
+
+def default_threads(local_ranks: int) -> int:
+    """Cores this process may use, divided by the ranks that decode on the same machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // max(1, local_ranks))

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One family of errors. Each says what was found, what was expected, and what to do."""
+
+from typing import ClassVar
+
+
+class BringupError(Exception):
+    """Base of every error this project raises on purpose.
+
+    ``found``: what is wrong, with names. ``expected``: what would have been right. ``fix``: what
+    to do about it. ``exit_code`` is what the ``bringup`` command exits with.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, found: str, expected: str, fix: str) -> None:
+        # All three go to Exception.args, so that the error survives pickling between vLLM's
+        # processes.
+        super().__init__(found, expected, fix)
+        self.found = found
+        self.expected = expected
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.found}. Expected: {self.expected}. To do: {self.fix}."
+
+
+class SettingsError(BringupError):
+    """A bad ``VLLM_ASCEND_BRINGUP_*`` variable or command line value."""
+
+    exit_code = 3
+
+
+class CheckpointError(BringupError):
+    """A checkpoint that cannot be read: files, headers, index, config."""
+
+    exit_code = 4
+
+
+class FormatError(BringupError):
+    """A low-precision tensor that cannot be decoded: pairing, shapes, dtypes, values."""
+
+    exit_code = 5
+
+
+class LoadError(BringupError):
+    """Tensors that reached no parameter, or parameters that no tensor filled."""
+
+    exit_code = 6
+
+
+class ServeError(BringupError):
+    """``vllm serve`` did not come up, or did not answer."""
+
+    exit_code = 7
+
+
+def listed(names: "list[str] | tuple[str, ...] | set[str]", limit: int = 8) -> str:
+    """Join names for a message, at most ``limit`` of them, sorted, with a count of the rest."""
+    ordered = sorted(names)
+    shown = ", ".join(ordered[:limit])
+    rest = len(ordered) - limit
+    return f"{shown} and {rest} more" if rest > 0 else shown

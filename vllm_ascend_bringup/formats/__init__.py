@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Low-precision checkpoint formats: which there are, and how weights find their scales."""

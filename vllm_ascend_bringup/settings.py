@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the plugin, read from ``VLLM_ASCEND_BRINGUP_*`` environment variables."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vllm_ascend_bringup.errors import SettingsError, listed
+
+PREFIX = "VLLM_ASCEND_BRINGUP_"
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "DEQUANT": ("auto", "always", "never"),
+    "AUDIT": ("error", "warn"),
+}
+_KNOWN = (*_CHOICES, "THREADS")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Validated settings.
+
+    ``dequant``: when to decode low-precision weights at load time. ``auto``: on platforms that do
+    not execute them (CPU and Ascend), ``always``, or ``never``. ``audit``: whether a tensor that
+    nothing consumed or a parameter that nothing filled is an ``error`` or a ``warn``-ing.
+    ``threads``: decode threads per process, or None for cores / ranks on this machine.
+    """
+
+    dequant: str = "auto"
+    audit: str = "error"
+    threads: int | None = None
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read and validate the settings.
+
+    Raises SettingsError for an unknown variable with our prefix or a value that is not a choice.
+    """
+    environ = os.environ if environ is None else environ
+    given = {k.removeprefix(PREFIX): v for k, v in environ.items() if k.startswith(PREFIX)}
+    unknown = sorted(set(given) - set(_KNOWN))
+    if unknown:
+        raise SettingsError(
+            f"unknown environment variable {PREFIX}{unknown[0]}",
+            "one of " + listed([PREFIX + name for name in _KNOWN]),
+            "correct its name or unset it",
+        )
+    values = {name: _choice(name, given.get(name, choices[0])) for name, choices in
+              _CHOICES.items()}  # fmt: skip
+    return Settings(values["DEQUANT"], values["AUDIT"], _threads(given.get("THREADS", "auto")))
+
+
+def _choice(name: str, value: str) -> str:
+    if value not in _CHOICES[name]:
+        raise SettingsError(
+            f"{PREFIX}{name}={value!r}",
+            "one of " + ", ".join(_CHOICES[name]),
+            "set one of these or unset the variable",
+        )
+    return value
+
+
+def _threads(value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) == 0:
+        raise SettingsError(
+            f"{PREFIX}THREADS={value!r}",
+            "auto, or a positive whole number of threads",
+            "set one of these or unset the variable",
+        )
+    return int(value)
