@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model loader: vLLM's own, with low-precision weights decoded on the way.
+
+Imported by ``plugin.register`` only, since it imports vLLM.
+"""
+
+import re
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import torch
+from vllm.config import get_current_vllm_config
+from vllm.distributed import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
+from vllm.logger import init_logger
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+
+from vllm_ascend_bringup.checkpoint import TensorInfo, read_tensors
+from vllm_ascend_bringup.decode import Decoder, default_threads
+from vllm_ascend_bringup.errors import CheckpointError, LoadError, listed
+from vllm_ascend_bringup.formats.pairing import decode_plan
+from vllm_ascend_bringup.load_audit import LoadAudit
+from vllm_ascend_bringup.quantization import METHOD, AscendDequantConfig, remaining_settings
+from vllm_ascend_bringup.settings import Settings, read_settings
+from vllm_ascend_bringup.weights import ReadAhead, ShardReader, decoding_stream
+
+# A child of vLLM's logger, so that its handlers and levels apply.
+_LOGGER = init_logger("vllm.ascend_bringup.loader")
+
+# Tensors that vLLM's model classes leave out on purpose.
+_LEFT_OUT = re.compile(r"rotary_emb\.|rotary_pos_emb\.|(^|\.)(mtp|nextn|eagle)\w*\.")
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+_MISSING_LAYERS = ("PPMissingLayer", "StageMissingLayer")
+
+
+class BringupModelLoader(DefaultModelLoader):
+    """Decodes checkpoints of method "ascend_dequant"; audits them and all unquantized ones.
+
+    Checkpoints that vLLM or vllm-ascend quantize themselves pass through untouched.
+    """
+
+    def __init__(self, load_config: Any) -> None:
+        super().__init__(load_config)
+        self._session: _Session | None = None
+
+    def load_weights(self, model: torch.nn.Module, model_config: Any) -> None:
+        """Load as vLLM does, then check that nothing is left over on either side."""
+        settings = read_settings()
+        decodes = model_config.quantization == METHOD
+        if not decodes and (model_config.quantization is not None or settings.dequant == "never"):
+            super().load_weights(model, model_config)
+            return
+        views = remaining_settings(model_config) if decodes else []
+        if views:
+            raise LoadError(
+                f"quantization settings are still visible in {listed(views)}",
+                "every view rewritten before the model was built",
+                "report this with the output of `bringup inspect`; it is a defect of the plugin",
+            )
+        audit = LoadAudit(dict(model.named_parameters()))
+        with Decoder(_threads(settings)) as decoder:
+            self._session = _Session(model_config, decoder, audit, decodes)
+            try:
+                with audit:
+                    super().load_weights(model, model_config)
+                if decodes:
+                    self._session.finish(model, settings)
+            finally:
+                self._session = None
+
+    def get_all_weights(
+        self, model_config: Any, model: torch.nn.Module
+    ) -> Generator[tuple[str, torch.Tensor], None, None]:
+        """vLLM's stream, watched by the audit."""
+        weights = super().get_all_weights(model_config, model)
+        yield from self._session.audit.watch(weights) if self._session else weights
+
+    def _get_weights_iterator(self, source: Any) -> Generator[tuple[str, torch.Tensor], None, None]:
+        """One source (a model may have several), decoded if this load decodes."""
+        if self._session is None or not self._session.decodes:
+            yield from super()._get_weights_iterator(source)
+            return
+        folder, files, safetensors = self._prepare_weights(
+            source.model_or_path, source.subfolder, source.revision, source.fall_back_to_pt,
+            source.allow_patterns_overrides,
+        )[:3]  # fmt: skip
+        if not safetensors:
+            raise CheckpointError(
+                f"{folder} holds pickled weights with low-precision settings",
+                "*.safetensors",
+                "download the safetensors version of the checkpoint or convert it",
+            )
+        weights = super()._get_weights_iterator(source)
+        yield from self._session.decode(weights, Path(folder), files, source.prefix)
+
+
+class _Session:
+    """One load: the decoder, the audit, and what has been seen."""
+
+    def __init__(
+        self, model_config: Any, decoder: Decoder, audit: LoadAudit, decodes: bool
+    ) -> None:
+        self.audit = audit
+        self.decodes = decodes
+        self._model_config = model_config
+        self._decoder = decoder
+        self._started = time.perf_counter()
+        self._planned: dict[str, TensorInfo] = {}
+        self._streamed: set[str] = set()
+
+    def decode(
+        self, weights: Any, folder: Path, files: list[str], prefix: str
+    ) -> Generator[tuple[str, torch.Tensor], None, None]:
+        """Decode one source; names come with ``prefix``, which the checkpoint does not have."""
+        shards = sorted(Path(file).name for file in files)
+        tensors, _ = read_tensors(folder, shards)
+        settings = AscendDequantConfig.find_settings(self._model_config.hf_config)
+        plan = decode_plan(tensors, AscendDequantConfig(settings).table)
+        self._planned |= {name: p.weight for name, p in plan.pairings.items()}
+        unprefixed = ((name.removeprefix(prefix), tensor) for name, tensor in weights)
+        with ReadAhead([folder / shard for shard in shards]) as read_ahead:
+            for name, tensor in decoding_stream(
+                unprefixed, plan, ShardReader(folder), self._decoder,
+                self._model_config.dtype, read_ahead,
+            ):  # fmt: skip
+                if name in plan.pairings:
+                    self._streamed.add(name)
+                yield prefix + name, tensor
+
+    def finish(self, model: torch.nn.Module, settings: Settings) -> None:
+        """Report in one line, and raise LoadError (or warn) for anything left over."""
+        counts = self._decoder.counts
+        elements = sum(tensor.numel for tensor in self._planned.values())
+        rank, ranks = get_tensor_model_parallel_rank(), get_tensor_model_parallel_world_size()
+        _LOGGER.info(
+            "TP rank %d of %d: decoded %d of %d elements of %d fp8 weights to %s in %.2f s, "
+            "%d threads, not lazy: %s",
+            rank, ranks, counts.elements, elements, len(self._planned), self._model_config.dtype,
+            time.perf_counter() - self._started, self._decoder.threads,
+            counts.materialized or "none",
+        )  # fmt: skip
+        if counts.nan_weights:
+            _LOGGER.warning(
+                "%d weights hold NaN codes, which stay NaN: %s",
+                len(counts.nan_weights), listed(counts.nan_weights),
+            )  # fmt: skip
+        problems = []
+        unfilled = self.audit.unfilled()
+        if unfilled:
+            problems.append("parameters not filled: " + listed(
+                [f"{name} ({done} of {size} elements)" for name, (done, size) in unfilled.items()]
+            ))  # fmt: skip
+        unused = (self._streamed - counts.weights) | self.audit.unused()
+        unexplained = {n for n in unused if not _left_out(n, model, self._model_config)}
+        if unexplained:
+            problems.append("tensors that no parameter took: " + listed(unexplained))
+        if problems and settings.audit == "error":
+            raise LoadError(
+                "; ".join(problems),
+                "every tensor in a parameter and every parameter filled",
+                "check that the checkpoint is complete and of this architecture; if the model "
+                "class is right, set VLLM_ASCEND_BRINGUP_AUDIT=warn and report it",
+            )
+        for problem in problems:
+            _LOGGER.warning("%s", problem)
+
+
+def _left_out(name: str, model: torch.nn.Module, model_config: Any) -> bool:
+    """Whether vLLM's model class leaves this tensor out on purpose."""
+    if model_config.runner_type == "draft" or _LEFT_OUT.search(name):
+        return True
+    config = model_config.hf_text_config
+    layer = _LAYER.search(name)
+    if layer and int(layer[1]) >= config.num_hidden_layers:
+        return True  # multi-token-prediction layers are stored after the model's own
+    if name.endswith("lm_head.weight") and getattr(config, "tie_word_embeddings", False):
+        return True
+    mapper = getattr(model, "hf_to_vllm_mapper", None)
+    if mapper is not None and mapper.apply_list([name]) == []:
+        return True
+    parallel = get_current_vllm_config().parallel_config
+    if parallel.enable_expert_parallel and ".experts." in name:
+        return True  # another rank's expert
+    # Parts of the model live on other ranks or were disabled; names do not tell which.
+    return any(type(module).__name__ in _MISSING_LAYERS for module in model.modules())
+
+
+def _threads(settings: Settings) -> int:
+    local_ranks = get_current_vllm_config().parallel_config.local_world_size
+    return settings.threads or default_threads(local_ranks)

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quantization method "ascend_dequant": vLLM builds plain bf16 or fp16 layers.
+
+Claims a checkpoint through ``override_quantization_method`` and rewrites every copy of its
+quantization settings that vLLM, vllm-ascend and model code read, so that nothing else acts on
+them. Imported by ``plugin.register`` only, since it imports vLLM.
+"""
+
+import copy
+import os
+from typing import Any
+
+import torch
+from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
+
+from vllm_ascend_bringup.checkpoint import read_checkpoint
+from vllm_ascend_bringup.errors import SettingsError
+from vllm_ascend_bringup.formats.pairing import decode_plan
+from vllm_ascend_bringup.formats.schemes import SchemeTable, scheme_table
+from vllm_ascend_bringup.settings import read_settings
+
+METHOD = "ascend_dequant"
+# Load formats that go through our loader; "dummy" reads no checkpoint.
+LOAD_FORMATS = ("auto", "hf", "safetensors")
+_HARMLESS_LOAD_FORMATS = (*LOAD_FORMATS, "dummy")
+# Where the original settings are kept inside the rewritten ones.
+_SOURCE = "source"
+_VIEW_NAMES = ("quantization_config", "compression_config")
+
+
+class AscendDequantConfig(QuantizationConfig):
+    """Quantization config of a checkpoint that our loader decodes.
+
+    ``settings``: the checkpoint's quantization settings, as published.
+    """
+
+    def __init__(self, settings: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        table = scheme_table(settings or {})
+        if table is None:
+            raise SettingsError(
+                f"quantization method {METHOD} for a checkpoint without fp8 settings that it knows",
+                "a checkpoint whose config says how its fp8 weights are scaled",
+                f"leave out --quantization {METHOD}: it is chosen automatically",
+            )
+        self.settings = dict(settings or {})
+        self.table: SchemeTable = table
+        # vllm-ascend's AscendRMSNorm reads this of whatever config there is.
+        self.quant_description: dict[str, str] = {}
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name it is registered under."""
+        return METHOD
+
+    def get_supported_act_dtypes(self) -> list[torch.dtype]:
+        """The dtypes weights can be decoded to."""
+        return [torch.bfloat16, torch.float16, torch.float32]
+
+    @classmethod
+    def get_min_capability(cls) -> int:
+        """CUDA capability; none needed."""
+        return -1
+
+    @staticmethod
+    def get_config_filenames() -> list[str]:
+        """No file: the settings come from config.json."""
+        return []
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "AscendDequantConfig":
+        """From the rewritten settings (see ``rewrite_settings``)."""
+        return cls(config.get(_SOURCE))
+
+    @staticmethod
+    def find_settings(hf_config: Any) -> dict[str, Any]:
+        """The settings as published, from a config that ``rewrite_settings`` has rewritten."""
+        for config in _configs(hf_config).values():
+            for name in _VIEW_NAMES:
+                view = getattr(config, name, None)
+                if view and view.get("quant_method") == METHOD:
+                    return dict(view[_SOURCE])
+        return {}
+
+    @classmethod
+    def override_quantization_method(
+        cls, hf_quant_cfg: dict[str, Any], user_quant: str | None, hf_config: Any = None
+    ) -> str | None:
+        """Claim settings whose weights we decode; rewrites them in the same step.
+
+        vLLM asks before it builds anything, and asks custom methods first. It hands over the
+        very dict that its config views share, and no later hook sees all of them.
+        """
+        if hf_quant_cfg.get("quant_method") == METHOD:
+            return METHOD
+        if user_quant not in (None, METHOD) or not _platform_needs_decoding():
+            return None
+        if scheme_table(hf_quant_cfg) is None:
+            return None
+        rewrite_settings(hf_quant_cfg, hf_config)
+        return METHOD
+
+    def maybe_update_config(
+        self, model_name: str, hf_config: Any = None, revision: str | None = None
+    ) -> None:
+        """Check a local checkpoint's headers now, before vLLM starts any process."""
+        if os.path.isdir(model_name):
+            decode_plan(read_checkpoint(model_name).tensors, self.table)
+
+    def get_quant_method(self, layer: torch.nn.Module, prefix: str, **_: object) -> Any:
+        """The unquantized method of this platform; None where vLLM's default is that already."""
+        from vllm.model_executor.layers.fused_moe import RoutedExperts
+        from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
+        from vllm.platforms import current_platform
+
+        _refuse_load_format()
+        on_npu = current_platform.device_type == "npu"
+        if isinstance(layer, LinearBase):
+            if on_npu:
+                from vllm_ascend.ops.linear import AscendUnquantizedLinearMethod
+
+                return AscendUnquantizedLinearMethod()
+            return UnquantizedLinearMethod()
+        if on_npu and isinstance(layer, RoutedExperts):
+            from vllm_ascend.ops.fused_moe.routed_experts import AscendUnquantizedFusedMoEMethod
+
+            return AscendUnquantizedFusedMoEMethod(layer.moe_config)
+        return None
+
+
+def rewrite_settings(settings: dict[str, Any], hf_config: Any) -> None:
+    """Make every view of the quantization settings say "ascend_dequant" and nothing else.
+
+    In place, because ``model_config.model_arch_config`` and ``hf_config`` share ``settings``; then
+    the places of ``hf_config`` that may hold a second copy. Side keys such as ``kv_cache_scheme``
+    must go too: vLLM would switch the KV cache to fp8 for them.
+    """
+    source = copy.deepcopy(settings)
+    settings.clear()
+    settings.update(quant_method=METHOD, **{_SOURCE: source})
+    for config in _configs(hf_config).values():
+        for name in _VIEW_NAMES:
+            if getattr(config, name, None):
+                setattr(config, name, settings)
+
+
+def remaining_settings(model_config: Any) -> list[str]:
+    """Views of the quantization settings that still show the original ones, by name."""
+    configs = _configs(model_config.hf_config)
+    configs["hf_text_config"] = model_config.hf_text_config
+    configs["model_arch_config"] = model_config.model_arch_config
+    return [
+        f"{where}.{name}"
+        for where, config in configs.items()
+        for name in _VIEW_NAMES
+        if (view := getattr(config, name, None)) and view.get("quant_method") != METHOD
+    ]
+
+
+def _configs(hf_config: Any) -> dict[str, Any]:
+    """``hf_config`` and the configs inside it (text, vision, thinker ...)."""
+    inner = {name: value for name, value in vars(hf_config or object).items()
+             if hasattr(value, "to_dict")}  # fmt: skip
+    return {"hf_config": hf_config, **inner}
+
+
+def _platform_needs_decoding() -> bool:
+    """``auto`` decodes where fp8 weights are not executed: on Ascend and on CPU."""
+    dequant = read_settings().dequant
+    if dequant != "auto":
+        return dequant == "always"
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu() or current_platform.device_type == "npu"
+
+
+def _refuse_load_format() -> None:
+    """Other load formats bypass our loader and would copy codes into bf16 parameters."""
+    from vllm.config import get_current_vllm_config
+
+    load_format = get_current_vllm_config().load_config.load_format
+    if str(load_format) not in _HARMLESS_LOAD_FORMATS:
+        raise SettingsError(
+            f"--load-format {load_format} with a low-precision checkpoint",
+            "--load-format " + " or ".join(LOAD_FORMATS),
+            "leave out --load-format, or convert the checkpoint to bf16 first",
+        )
