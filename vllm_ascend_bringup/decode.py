@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import pairwise, product
 
 import torch
 
@@ -116,10 +116,7 @@ class Decoder:
             task(0, rows)
             return []
         bounds = [rows * i // tasks for i in range(tasks + 1)]
-        return [
-            self._pool.submit(task, start, stop)
-            for start, stop in zip(bounds, bounds[1:], strict=False)
-        ]
+        return [self._pool.submit(task, start, stop) for start, stop in pairwise(bounds)]
 
     def _wait(self, futures: "list[Future[None]]") -> None:
         for future in futures:

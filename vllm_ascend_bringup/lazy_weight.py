@@ -81,10 +81,9 @@ class LazyWeight(torch.Tensor):
         cls, source: ScaledTensor, decoder: Decoder, dtype: torch.dtype, window: _Window
     ) -> "LazyWeight":
         """Internal; use ``LazyWeight.wrap``."""
-        made = torch.Tensor._make_wrapper_subclass(cls, window.shape, dtype=dtype)  # type: ignore[attr-defined]
-        tensor = cast(LazyWeight, made)
-        tensor._source, tensor._decoder, tensor._window = source, decoder, window
-        return tensor
+        made: LazyWeight = torch.Tensor._make_wrapper_subclass(cls, window.shape, dtype=dtype)
+        made._source, made._decoder, made._window = source, decoder, window
+        return made
 
     @classmethod
     def wrap(cls, source: ScaledTensor, decoder: Decoder, dtype: torch.dtype) -> "LazyWeight":
@@ -113,11 +112,11 @@ class LazyWeight(torch.Tensor):
                 turned = turned.unsqueeze(dim)
         self._decoder.decode(self._source, self._window.region, turned)
 
-    def __repr__(self, *, tensor_contents: object = None) -> str:
+    def __repr__(self, **_: object) -> str:  # type: ignore[override]
         return f"LazyWeight({self._source.name}, shape={tuple(self.shape)}, dtype={self.dtype})"
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls,
         func: Any,
         types: Sequence[type],

@@ -171,7 +171,7 @@ def _platform_needs_decoding() -> bool:
         return dequant == "always"
     from vllm.platforms import current_platform
 
-    return current_platform.is_cpu() or current_platform.device_type == "npu"
+    return bool(current_platform.is_cpu() or current_platform.device_type == "npu")
 
 
 def _refuse_load_format() -> None:

@@ -36,7 +36,7 @@ def _codes(values: np.ndarray) -> torch.Tensor:
 
 
 def quantize(weight: torch.Tensor, block: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Quantize ``[N, K]``: codes uint8 ``[N, K]`` and scale float32 ``[ceil(N/bn), ceil(K/bk)]``."""
+    """Quantize ``[N, K]``: codes uint8 ``[N, K]``, scale float32 ``[ceil(N/bn), ceil(K/bk)]``."""
     values = weight.float().numpy()
     N, K = values.shape
     bn, bk = block
@@ -78,7 +78,7 @@ def write_checkpoint(
     if shards is None:
         save_file(plain, folder / "model.safetensors", metadata={"format": "pt"})
         return folder
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         save_file({n: plain[n] for n in names}, folder / file, metadata={"format": "pt"})

@@ -56,7 +56,7 @@ def decode_plan(tensors: Mapping[str, TensorInfo], table: SchemeTable) -> Decode
 
 
 def refuse_low_precision(tensors: Mapping[str, TensorInfo], why: str) -> None:
-    """Raise FormatError if ``tensors`` holds low-precision dtypes, which ``why`` leaves undecoded."""
+    """Raise FormatError if ``tensors`` holds low-precision dtypes; ``why`` nothing decodes them."""
     found = {t.name: t.dtype for t in tensors.values() if t.dtype in LOW_PRECISION}
     if found:
         kinds = ", ".join(sorted(set(found.values())))

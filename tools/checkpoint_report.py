@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``bringup inspect``: what a checkpoint is, and what will happen to it when vLLM serves it.
+
+When to use it: first, before any server is started. It reads config and headers only, so it takes
+a second on a terabyte.
+
+What it cannot see: tensor values (a scale may hold NaN), whether vLLM's model class wants exactly
+these tensor names, and code behind ``auto_map``.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vllm_ascend_bringup.checkpoint import Checkpoint, TensorInfo, read_checkpoint
+from vllm_ascend_bringup.errors import BringupError
+from vllm_ascend_bringup.formats.pairing import DecodePlan, decode_plan, refuse_low_precision
+from vllm_ascend_bringup.formats.schemes import scheme_table
+from vllm_ascend_bringup.model_facts import ModelFacts, model_facts
+from vllm_ascend_bringup.settings import read_settings
+from vllm_ascend_bringup.tools.vllm_registry import installed_vllm
+
+SCHEMA_VERSION = 1
+_TP_SIZES = (1, 2, 4, 8, 16)
+# Decoded weights are bfloat16, or float16 on 310P.
+_DECODED_BYTES = 2
+# Two-dimensional tensors that vLLM keeps whole on every rank: routers, and MLA's down projections
+# (ReplicatedLinear in vllm/model_executor/models/deepseek_v2.py).
+_REPLICATED = re.compile(r"\.(gate|router|q_a_proj|kv_a_proj_with_mqa)\.weight$")
+_KV_PROJECTION = re.compile(r"\.(k_proj|v_proj)\.weight$")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that prevents serving (``error``) or that one should know (``note``)."""
+
+    severity: str
+    text: str
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class TpSize:
+    """One tensor-parallel size: heads and weight bytes of the fullest rank."""
+
+    tp: int
+    query_heads: int
+    kv_heads: int
+    kv_replicas: int
+    stored_bytes: int
+    decoded_bytes: int
+
+
+@dataclass(frozen=True)
+class CheckpointReport:
+    """Everything ``inspect`` prints. Byte counts are of tensor data."""
+
+    path: str
+    model: ModelFacts
+    vllm_version: str | None
+    known_to_vllm: bool | None
+    quantization: str | None
+    quantization_found_in: str | None
+    action: str
+    formats: Mapping[str, int]
+    dtypes: Mapping[str, int]
+    tensors: int
+    shards: int
+    stored_bytes: int
+    decoded_bytes: int
+    tp_sizes: tuple[TpSize, ...]
+    problems: tuple[Problem, ...] = field(default=())
+
+    @property
+    def exit_code(self) -> int:
+        """0, or the exit code of the first error."""
+        return next((p.exit_code for p in self.problems if p.severity == "error"), 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; ``schema_version`` changes when a field changes meaning or goes."""
+        return {"schema_version": SCHEMA_VERSION, "command": "inspect", **asdict(self)}
+
+
+def report_checkpoint(path: str | Path) -> CheckpointReport:
+    """Gather and judge. Raises CheckpointError if config, index or headers cannot be read."""
+    checkpoint = read_checkpoint(path)
+    model = model_facts(checkpoint.config)
+    vllm = installed_vllm()
+    problems = [Problem("note", note) for note in checkpoint.notes]
+    known = model.architecture in vllm.architectures if vllm.version else None
+    if known is False:
+        problems.append(Problem(
+            "note", f"vLLM {vllm.version} has no class for {model.architecture}; it may fall back "
+            "to its transformers backend, which decodes nothing it does not know",
+        ))  # fmt: skip
+    plan, action = None, ""
+    try:
+        plan, action = _plan(checkpoint)
+    except BringupError as error:
+        action = "refused: it would not load"
+        problems.append(Problem("error", str(error), error.exit_code))
+    pairings = plan.pairings if plan else {}
+    source = checkpoint.quantization
+    return CheckpointReport(
+        path=str(checkpoint.path),
+        model=model,
+        vllm_version=vllm.version,
+        known_to_vllm=known,
+        quantization=_family(source.settings) if source else None,
+        quantization_found_in=source.where if source else None,
+        action=action,
+        formats=dict(Counter(pairing.format.title for pairing in pairings.values())),
+        dtypes=dict(Counter(t.dtype for t in checkpoint.tensors.values()).most_common()),
+        tensors=len(checkpoint.tensors),
+        shards=len(checkpoint.shards),
+        stored_bytes=checkpoint.nbytes,
+        decoded_bytes=_rank_bytes(checkpoint, model, plan, 1),
+        tp_sizes=tuple(
+            _tp_size(checkpoint, model, plan, tp) for tp in _TP_SIZES if model.allows_tp(tp)
+        ),
+        problems=tuple(problems),
+    )
+
+
+def _family(settings: Mapping[str, Any]) -> str:
+    nested = settings.get("quantization")
+    algorithm = settings.get("quant_algo")
+    if isinstance(nested, dict):
+        algorithm = nested.get("quant_algo", algorithm)
+    method = settings.get("quant_method") or ("modelopt" if algorithm else "unnamed")
+    return f"{method} {algorithm}" if algorithm else str(method)
+
+
+def _plan(checkpoint: Checkpoint) -> tuple[DecodePlan | None, str]:
+    """The decode plan, if this plugin decodes the checkpoint, and what will happen in words."""
+    if checkpoint.quantization is None:
+        refuse_low_precision(checkpoint.tensors, "the config has no quantization settings")
+        return None, "loaded as it is"
+    table = scheme_table(checkpoint.quantization.settings)
+    if table is None:
+        return None, "left to vLLM: not a format that this plugin decodes"
+    plan = decode_plan(checkpoint.tensors, table)
+    if read_settings().dequant == "never":
+        return plan, "left to vLLM, because VLLM_ASCEND_BRINGUP_DEQUANT=never"
+    return plan, "decoded while loading, each rank its own slice, to the dtype vLLM serves in"
+
+
+def _tp_size(checkpoint: Checkpoint, model: ModelFacts, plan: DecodePlan | None, tp: int) -> TpSize:
+    return TpSize(
+        tp=tp,
+        query_heads=model.query_heads // tp,
+        kv_heads=max(1, model.kv_heads // tp),
+        kv_replicas=1 if model.attention == "MLA" else model.kv_replicas(tp),
+        stored_bytes=_rank_bytes(checkpoint, model, None, tp),
+        decoded_bytes=_rank_bytes(checkpoint, model, plan, tp),
+    )
+
+
+def _rank_bytes(checkpoint: Checkpoint, model: ModelFacts, plan: DecodePlan | None, tp: int) -> int:
+    """Weight bytes of one rank: on disk, or decoded by ``plan``.
+
+    An estimate by tensor names: matrices are divided over the ranks, K and V projections over at
+    most as many ranks as there are KV heads; vectors, routers and MLA down projections are whole
+    on each. vLLM pads the vocabulary to a multiple of 64, which is not counted.
+    """
+    total = 0.0
+    for name, tensor in checkpoint.tensors.items():
+        if plan and (name in plan.scales or name in plan.dropped):
+            continue
+        decoded = plan is not None and name in plan.pairings
+        nbytes = tensor.numel * _DECODED_BYTES if decoded else tensor.nbytes
+        total += nbytes / _parts(tensor, model, tp)
+    return round(total)
+
+
+def _parts(tensor: TensorInfo, model: ModelFacts, tp: int) -> int:
+    if len(tensor.shape) < 2 or _REPLICATED.search(tensor.name):
+        return 1
+    if _KV_PROJECTION.search(tensor.name) and model.attention != "MLA":
+        return min(tp, max(1, model.kv_heads))
+    return tp

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text for a terminal. JSON comes from the reports' own ``to_json``."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vllm_ascend_bringup.tools.checkpoint_report import CheckpointReport
+from vllm_ascend_bringup.tools.demo import DemoReport
+
+
+def render_checkpoint(report: CheckpointReport, console: Console) -> None:
+    """Print what ``inspect`` found."""
+    model = report.model
+    known = {True: "yes", False: "no", None: "vLLM is not installed here"}[report.known_to_vllm]
+    version = f" ({report.vllm_version})" if report.vllm_version else ""
+    facts = {
+        "checkpoint": report.path,
+        "architecture": f"{model.architecture}, {model.layers} layers, hidden {model.hidden_size}"
+        + (f", {model.experts} experts" if model.experts else ""),
+        f"known to vLLM{version}": known,
+        "attention": f"{model.attention}, {model.query_heads} query heads, {model.kv_heads} KV "
+        f"heads of size {model.head_size}",
+        "tensors": f"{report.tensors} in {report.shards} shards ({_counts(report.dtypes)})",
+        "quantization": f"{report.quantization} ({report.quantization_found_in})"
+        if report.quantization
+        else "none",
+        "formats": _counts(report.formats) or "none decoded here",
+        "what happens": report.action,
+        "size": f"{_bytes(report.stored_bytes)} stored, {_bytes(report.decoded_bytes)} decoded",
+    }
+    for label, value in facts.items():
+        console.print(f"{label + ':':24}{escape(value)}", highlight=False, soft_wrap=True)
+    console.print(_tp_table(report))
+    for problem in report.problems:
+        style = "red" if problem.severity == "error" else "yellow"
+        text = f"[{style}]{problem.severity}[/]: {escape(problem.text)}"
+        console.print(text, highlight=False, soft_wrap=True)
+    if not report.problems:
+        console.print("no problems found", style="green")
+
+
+def render_demo(report: DemoReport, console: Console) -> None:
+    """Print questions, answers and the verdict."""
+    for line in report.decoding:
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    table = Table()
+    for column in ("question", "answer", "verdict"):
+        table.add_column(column)
+    for answer in report.answers:
+        verdict = "[green]right[/]" if answer.right else f"[red]expected {answer.expected}[/]"
+        table.add_row(escape(answer.question), escape(answer.text), verdict)
+    console.print(table)
+    right = sum(answer.right for answer in report.answers)
+    verdict = "[green]passed[/]" if report.passed else "[red]failed[/]"
+    console.print(
+        f"{verdict}: {right} of {len(report.answers)} answers right, vLLM {report.vllm_version} "
+        f"on {report.platform}, ready in {report.seconds_to_ready} s",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _tp_table(report: CheckpointReport) -> Table:
+    table = Table(title="weights per rank", title_justify="left")
+    for column in ("TP", "query heads", "KV heads", "copies of each KV head", "stored", "decoded"):
+        table.add_column(column, justify="right")
+    for size in report.tp_sizes:
+        table.add_row(
+            str(size.tp), str(size.query_heads), str(size.kv_heads), str(size.kv_replicas),
+            _bytes(size.stored_bytes), _bytes(size.decoded_bytes),
+        )  # fmt: skip
+    return table
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _bytes(count: int) -> str:
+    size, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):  # noqa: B007 (used after the loop)
+        if size < 1024:
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"

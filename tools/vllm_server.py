@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a real ``vllm serve`` and leave nothing behind."""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vllm_ascend_bringup.errors import ServeError
+
+# vLLM logs this before the traceback that matters; what follows it is quoted in the error.
+_CAUSE_MARKS = ("bringup.errors.", "Error: ", "error: ")
+_STOP_SECONDS = 30.0
+
+# Serving on a small CPU machine: little KV cache, no thread pinning (two ranks would share cores).
+CPU_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "HF_HUB_OFFLINE": "1",
+}
+CPU_ARGUMENTS = ("--gpu-memory-utilization", "0.3", "--enforce-eager", "--max-model-len", "512")
+
+
+class VllmServer:
+    """``vllm serve MODEL ARGUMENTS`` as a context manager; ``url`` is its OpenAI base URL.
+
+    Entering waits until it answers on /health and raises ServeError, quoting the cause from its
+    log, if it exits or does not answer in ``timeout`` seconds. Leaving stops its whole process
+    group; if this process dies, the kernel stops the server.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        arguments: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        log: Path,
+        timeout: float = 600,
+    ) -> None:
+        self.port = _free_port()
+        self.log = log
+        self.command = [
+            _vllm_command(), "serve", model, "--host", "127.0.0.1", "--port", str(self.port),
+            *arguments,
+        ]  # fmt: skip
+        self._environment = {**os.environ, **(environment or {})}
+        self._timeout = timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        self.seconds_to_ready = 0.0
+
+    @property
+    def url(self) -> str:
+        """Base URL for an OpenAI client."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self) -> "VllmServer":
+        started = time.monotonic()
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                env=self._environment, start_new_session=True, preexec_fn=_die_with_parent,
+            )  # fmt: skip
+        try:
+            self._wait_until_ready(self._process, started + self._timeout)
+        except BaseException:
+            self.stop()
+            raise
+        self.seconds_to_ready = time.monotonic() - started
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def log_lines(self, containing: str) -> list[str]:
+        """Lines of the server's log that contain a text."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [line for line in lines if containing in line]
+
+    def stop(self) -> None:
+        """Ask the server to stop, then stop whatever is left of its process group."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_SECONDS)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while _group_exists(self._process.pid):
+            end = signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL
+            os.killpg(self._process.pid, end)
+            self._process.poll()
+            time.sleep(0.2)
+        self._process.wait()
+        self._process = None
+
+    def _wait_until_ready(self, process: "subprocess.Popen[bytes]", deadline: float) -> None:
+        while process.poll() is None:
+            if time.monotonic() > deadline:
+                raise ServeError(
+                    f"vllm serve did not answer in {self._timeout:.0f} s",
+                    "an answer on /health",
+                    f"look at {self.log}",
+                )
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.25)
+        raise ServeError(
+            f"vllm serve exited with code {process.returncode}: {self._cause()}",
+            "a running server",
+            f"look at {self.log}",
+        )
+
+    def _cause(self) -> str:
+        """The first error of the log: the later ones only say that something failed before."""
+        for mark in _CAUSE_MARKS:
+            for line in self.log_lines(mark):
+                return line[line.index(mark) :].removeprefix("bringup.errors.").strip()
+        return "no error in its log"
+
+
+def _vllm_command() -> str:
+    beside = Path(sys.executable).with_name("vllm")
+    found = str(beside) if beside.exists() else shutil.which("vllm")
+    if found is None:
+        raise ServeError(
+            "there is no vllm command",
+            "vLLM installed in this environment",
+            "install vLLM (on Ascend: vllm and vllm-ascend; on a CPU: `make demo` sets it up)",
+        )
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _die_with_parent() -> None:
+    """In the child: ask Linux to terminate it when the parent dies, however it dies."""
+    pr_set_pdeathsig = 1  # linux/prctl.h
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
