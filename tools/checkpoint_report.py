@@ -20,7 +20,7 @@ from vllm_ascend_bringup.errors import BringupError
 from vllm_ascend_bringup.formats.pairing import DecodePlan, decode_plan, refuse_low_precision
 from vllm_ascend_bringup.formats.schemes import scheme_table
 from vllm_ascend_bringup.model_facts import ModelFacts, model_facts
-from vllm_ascend_bringup.settings import read_settings
+from vllm_ascend_bringup.settings import Settings, read_settings
 from vllm_ascend_bringup.tools.vllm_registry import installed_vllm
 
 SCHEMA_VERSION = 1
@@ -86,6 +86,7 @@ class CheckpointReport:
 
 def report_checkpoint(path: str | Path) -> CheckpointReport:
     """Gather and judge. Raises CheckpointError if config, index or headers cannot be read."""
+    settings = read_settings()
     checkpoint = read_checkpoint(path)
     model = model_facts(checkpoint.config)
     vllm = installed_vllm()
@@ -98,7 +99,7 @@ def report_checkpoint(path: str | Path) -> CheckpointReport:
         ))  # fmt: skip
     plan, action = None, ""
     try:
-        plan, action = _plan(checkpoint)
+        plan, action = _plan(checkpoint, settings)
     except BringupError as error:
         action = "refused: it would not load"
         problems.append(Problem("error", str(error), error.exit_code))
@@ -134,7 +135,7 @@ def _family(settings: Mapping[str, Any]) -> str:
     return f"{method} {algorithm}" if algorithm else str(method)
 
 
-def _plan(checkpoint: Checkpoint) -> tuple[DecodePlan | None, str]:
+def _plan(checkpoint: Checkpoint, settings: Settings) -> tuple[DecodePlan | None, str]:
     """The decode plan, if this plugin decodes the checkpoint, and what will happen in words."""
     if checkpoint.quantization is None:
         refuse_low_precision(checkpoint.tensors, "the config has no quantization settings")
@@ -143,7 +144,7 @@ def _plan(checkpoint: Checkpoint) -> tuple[DecodePlan | None, str]:
     if table is None:
         return None, "left to vLLM: not a format that this plugin decodes"
     plan = decode_plan(checkpoint.tensors, table)
-    if read_settings().dequant == "never":
+    if settings.dequant == "never":
         return plan, "left to vLLM, because VLLM_ASCEND_BRINGUP_DEQUANT=never"
     return plan, "decoded while loading, each rank its own slice, to the dtype vLLM serves in"
 

@@ -20,7 +20,7 @@ from vllm_ascend_bringup.lazy_weight import LazyWeight
 
 _aten = torch.ops.aten
 # By name, since older torch lacks some of them.
-_LOW_PRECISION = frozenset(
+LOW_PRECISION_DTYPES = frozenset(
     getattr(torch, name)
     for name in ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
                  "float8_e8m0fnu", "float4_e2m1fn_x2")
@@ -158,7 +158,7 @@ def _refuse_numeric_use(
         into = None
     else:
         return
-    if source.dtype in _LOW_PRECISION and target != source.dtype:
+    if source.dtype in LOW_PRECISION_DTYPES and target != source.dtype:
         where = f"parameter {into}" if into else str(target)
         raise FormatError(
             f"tensor {current} ({source.dtype}) is about to be copied undecoded into {where}",

@@ -4,6 +4,8 @@
 Imported by ``plugin.register`` only, since it imports vLLM.
 """
 
+import contextlib
+import itertools
 import re
 import time
 from collections.abc import Generator
@@ -20,7 +22,7 @@ from vllm_ascend_bringup.checkpoint import TensorInfo, read_tensors
 from vllm_ascend_bringup.decode import Decoder, default_threads
 from vllm_ascend_bringup.errors import CheckpointError, LoadError, listed
 from vllm_ascend_bringup.formats.pairing import decode_plan
-from vllm_ascend_bringup.load_audit import LoadAudit
+from vllm_ascend_bringup.load_audit import LOW_PRECISION_DTYPES, LoadAudit
 from vllm_ascend_bringup.quantization import METHOD, AscendDequantConfig, remaining_settings
 from vllm_ascend_bringup.settings import Settings, read_settings
 from vllm_ascend_bringup.weights import ReadAhead, ShardReader, decoding_stream
@@ -59,22 +61,23 @@ class BringupModelLoader(DefaultModelLoader):
                 "report this with the output of `bringup inspect`; it is a defect of the plugin",
             )
         audit = LoadAudit(dict(model.named_parameters()))
-        with Decoder(_threads(settings)) as decoder:
-            self._session = _Session(model_config, decoder, audit, decodes)
+        with Decoder(_threads(settings)) as decoder, contextlib.ExitStack() as active:
+            if decodes:
+                active.enter_context(audit)
+            self._session = _Session(model_config, decoder, audit, decodes, active)
             try:
-                with audit:
-                    super().load_weights(model, model_config)
-                if decodes:
-                    self._session.finish(model, settings)
+                super().load_weights(model, model_config)
             finally:
-                self._session = None
+                session, self._session = self._session, None
+        if decodes:
+            session.finish(model, settings)
 
     def get_all_weights(
         self, model_config: Any, model: torch.nn.Module
     ) -> Generator[tuple[str, torch.Tensor], None, None]:
         """vLLM's stream, watched by the audit."""
         weights = super().get_all_weights(model_config, model)
-        yield from self._session.audit.watch(weights) if self._session else weights
+        yield from self._session.watch(weights) if self._session else weights
 
     def _get_weights_iterator(self, source: Any) -> Generator[tuple[str, torch.Tensor], None, None]:
         """One source (a model may have several), decoded if this load decodes."""
@@ -96,18 +99,45 @@ class BringupModelLoader(DefaultModelLoader):
 
 
 class _Session:
-    """One load: the decoder, the audit, and what has been seen."""
+    """One load: the decoder, the audit, and what has been seen.
+
+    ``active``: where the audit is entered if need be; it is left when the load is over.
+    """
 
     def __init__(
-        self, model_config: Any, decoder: Decoder, audit: LoadAudit, decodes: bool
+        self,
+        model_config: Any,
+        decoder: Decoder,
+        audit: LoadAudit,
+        decodes: bool,
+        active: contextlib.ExitStack,
     ) -> None:
-        self.audit = audit
         self.decodes = decodes
+        self._audit = audit
+        self._active = active
         self._model_config = model_config
         self._decoder = decoder
         self._started = time.perf_counter()
         self._planned: dict[str, TensorInfo] = {}
         self._streamed: set[str] = set()
+
+    def watch(
+        self, weights: Generator[tuple[str, torch.Tensor], None, None]
+    ) -> Generator[tuple[str, torch.Tensor], None, None]:
+        """Pass the stream through under the audit.
+
+        A dispatch mode costs microseconds per operation, so a checkpoint that is not decoded is
+        audited only from its first low-precision tensor on; most have none.
+        """
+        if self.decodes:
+            yield from self._audit.watch(weights)
+            return
+        for name, tensor in weights:
+            if tensor.dtype in LOW_PRECISION_DTYPES:
+                self._active.enter_context(self._audit)
+                yield from self._audit.watch(itertools.chain([(name, tensor)], weights))
+                return
+            yield name, tensor
 
     def decode(
         self, weights: Any, folder: Path, files: list[str], prefix: str
@@ -146,12 +176,12 @@ class _Session:
                 len(counts.nan_weights), listed(counts.nan_weights),
             )  # fmt: skip
         problems = []
-        unfilled = self.audit.unfilled()
+        unfilled = self._audit.unfilled()
         if unfilled:
             problems.append("parameters not filled: " + listed(
                 [f"{name} ({done} of {size} elements)" for name, (done, size) in unfilled.items()]
             ))  # fmt: skip
-        unused = (self._streamed - counts.weights) | self.audit.unused()
+        unused = (self._streamed - counts.weights) | self._audit.unused()
         unexplained = {n for n in unused if not _left_out(n, model, self._model_config)}
         if unexplained:
             problems.append("tensors that no parameter took: " + listed(unexplained))

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Print every figure as one JSON line.
+
+When to use it: after a change to decoding or loading. ``python -m
+vllm_ascend_bringup.tools.bench [--gigabytes 4] [FIGURE ...]``. Rivals alternate with us inside
+one run, and medians are compared, so a slow minute of the machine hits both.
+
+What it cannot see: an NPU; on one, the copy to the device comes on top.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vllm_ascend_bringup.tools.bench import load_checkpoint
+
+_ROUNDS = 15
+_LOAD_ROUNDS = 3
+_START_ROUNDS = 7
+_DECODE = ("decode_block_fp8_vs_expression", "decode_block_fp8_vs_copy")
+_LOAD = ("load_fp8_vs_bf16", "load_extra_memory_tensors")
+_START = ("plugin_start_ms",)
+
+
+def _emit(figure: str, value: float, unit: str, target: str, against: str) -> None:
+    operator, bound = target.split()
+    met = value >= float(bound) if operator == ">=" else value <= float(bound)
+    line = {"figure": figure, "value": round(value, 3), "unit": unit, "target": target,
+            "met": met, "against": against}  # fmt: skip
+    print(json.dumps(line), flush=True)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def bench_decode() -> None:
+    """An 8192 x 7168 block-fp8 weight (DeepSeek-V3's largest dense shape) to bf16."""
+    import torch
+
+    from vllm_ascend_bringup.decode import Decoder, ScaledTensor, default_threads
+
+    torch.manual_seed(0)
+    N, K = 8192, 7168
+    weight = torch.randn(N, K).to(torch.float8_e4m3fn)
+    scale = (torch.rand(N // 128, K // 128) + 0.5) * 0.01
+    out, dense = torch.empty(2, N, K, dtype=torch.bfloat16)
+    source = ScaledTensor("w", "shard", weight.view(torch.uint8), scale, (128, 128))
+    expression_seconds, copy_seconds, our_seconds = [], [], []
+
+    def expression() -> torch.Tensor:
+        return weight.to(torch.bfloat16) * scale.repeat_interleave(128, 0).repeat_interleave(128, 1)
+
+    with Decoder(default_threads(1)) as decoder:
+
+        def ours() -> None:
+            decoder.decode(source, (slice(0, N), slice(0, K)), out)
+
+        for warm_up in (ours, expression):
+            warm_up()
+        for _ in range(_ROUNDS):
+            our_seconds.append(_seconds(ours))
+            copy_seconds.append(_seconds(lambda: dense.copy_(out)))
+            expression_seconds.append(_seconds(expression))
+    ours_median = statistics.median(our_seconds)
+    _emit(_DECODE[0], statistics.median(expression_seconds) / ours_median, "x throughput",
+          ">= 20", "w.to(bf16) * scale.repeat_interleave(128, 0).repeat_interleave(128, 1)",
+    )  # fmt: skip
+    _emit(_DECODE[1], statistics.median(copy_seconds) / ours_median, "x throughput", ">= 0.6",
+          "torch copy_ of the bf16 result")  # fmt: skip
+
+
+def bench_load(gigabytes: float) -> None:
+    """A synthetic checkpoint through vLLM's loader: fp8 with the plugin, the same in bf16 without.
+
+    Every load is a fresh process; both checkpoints are in the page cache.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="bringup-bench-"))
+    try:
+        largest = load_checkpoint.write(folder / "fp8", folder / "bf16", gigabytes)
+        ours, rival, extra = [], [], []
+        for round_ in range(_LOAD_ROUNDS + 1):
+            fp8 = load_checkpoint.load(folder / "fp8", plugin=True)
+            bf16 = load_checkpoint.load(folder / "bf16", plugin=False)
+            if round_:  # the first fills the page cache
+                ours.append(fp8.seconds)
+                rival.append(bf16.seconds)
+                extra.append(fp8.extra_bytes / largest)
+    finally:
+        shutil.rmtree(folder)
+    _emit(_LOAD[0], statistics.median(ours) / statistics.median(rival), "x wall time", "<= 1.0",
+          "vLLM's loader on the same weights in bf16")  # fmt: skip
+    _emit(_LOAD[1], max(extra), "largest tensors (bf16)", "<= 1",
+          "parameters alone")  # fmt: skip
+
+
+# In a process where vLLM has done what every start does, time what the plugin adds.
+_START_SCRIPT = """
+import os, time
+os.environ["VLLM_PLUGINS"] = ""
+os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+from vllm.engine.arg_utils import EngineArgs
+import vllm.model_executor.model_loader, vllm.model_executor.layers.quantization
+from vllm.platforms import current_platform
+current_platform.device_type
+from importlib.metadata import entry_points
+started = time.perf_counter()
+for group in ("vllm.platform_plugins", "vllm.general_plugins"):
+    for plugin in entry_points(group=group):
+        if plugin.name == "ascend_bringup":
+            plugin.load()()
+print(1000 * (time.perf_counter() - started))
+"""
+
+
+def bench_start() -> None:
+    """What the plugin adds to one vLLM process that it has nothing to do for."""
+    times = []
+    for _ in range(_START_ROUNDS):
+        done = subprocess.run(
+            [sys.executable, "-c", _START_SCRIPT], check=True, capture_output=True, text=True
+        )
+        times.append(float(done.stdout.split()[-1]))
+    _emit(_START[0], statistics.median(times), "ms", "<= 50", "the same process without the plugin")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line entry."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("figures", nargs="*", choices=[[], *_DECODE, *_LOAD, *_START])
+    parser.add_argument("--gigabytes", type=float, default=4.0, help="size of the fp8 checkpoint")
+    chosen = parser.parse_args(arguments)
+    wanted = set(chosen.figures or (*_DECODE, *_LOAD, *_START))
+    if wanted & set(_DECODE):
+        bench_decode()
+    if wanted & set(_START):
+        bench_start()
+    if wanted & set(_LOAD):
+        bench_load(chosen.gigabytes)
+
+
+if __name__ == "__main__":
+    main()
