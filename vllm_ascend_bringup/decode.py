@@ -5,11 +5,15 @@ One Decoder lives for one load. It owns the threads, the staging buffers for par
 device, and the counts that the load reports.
 """
 
+import ctypes
+import mmap
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise, product
 
 import torch
@@ -22,6 +26,8 @@ _MIN_ELEMENTS_PER_TASK = 1 << 16
 # Bytes of one of the two staging buffers. Large enough that a copy to a device runs at full
 # speed, small against any weight that matters.
 STAGING_BYTES = 64 << 20
+
+_MADV_POPULATE_WRITE = 23  # linux/mman.h, since Linux 5.14
 
 Slices = tuple[slice, ...]
 
@@ -86,7 +92,7 @@ class Decoder:
                 continue
             on_host = target.device.type == "cpu" and not self.force_staging
             if on_host and target.stride(1) == 1:
-                self._wait(self._submit(source, codes, scale, offset, target))
+                self._wait(self._submit(source, codes, scale, offset, target, fresh=True))
             else:
                 self._decode_staged(source, codes, scale, offset, target)
             self._check_overflow(source, scale, target)
@@ -98,10 +104,16 @@ class Decoder:
         scale: torch.Tensor,
         offset: tuple[int, int],
         out: torch.Tensor,
+        fresh: bool = False,
     ) -> "list[Future[None]]":
-        """Start decoding one matrix, rows divided over the threads."""
+        """Start decoding one matrix, rows divided over the threads.
+
+        ``fresh``: ``out`` may be memory that was never written, as a new parameter is.
+        """
 
         def task(start: int, stop: int) -> None:
+            if fresh:
+                _populate(out[start:stop])
             if fp8_dequant(
                 codes[start:stop], scale, out[start:stop], block=source.block,
                 offset=(offset[0] + start, offset[1]), code_format=source.code_format,
@@ -209,6 +221,42 @@ def _matrices(
 
 def _indices(values: range) -> range:
     return range(len(values))
+
+
+def _populate(out: torch.Tensor) -> None:
+    """Have the kernel map the pages of ``out`` in one call, where it can.
+
+    Decoding into a new parameter would otherwise stop at each of its pages for a fault, which
+    takes longer than decoding the page. Older kernels refuse the advice; then nothing is lost.
+    """
+    if out.is_contiguous() and sys.platform == "linux":
+        page = mmap.PAGESIZE
+        first, end = -(-out.data_ptr() // page), (out.data_ptr() + out.nbytes) // page
+        if end > first:
+            _libc().madvise(first * page, (end - first) * page, _MADV_POPULATE_WRITE)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None)
+    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return libc
+
+
+@cache
+def warm_up(dtype: torch.dtype) -> None:
+    """Load the compiled kernel in the background, once: importing numba takes a fifth of a second.
+
+    Called while vLLM builds the model, so that the first weight need not wait for it.
+    """
+
+    def run() -> None:
+        cpu = torch.device("cpu")  # vLLM builds models under the device they serve on
+        code = torch.zeros(1, 1, dtype=torch.uint8, device=cpu)
+        scale = torch.ones(1, 1, dtype=torch.float32, device=cpu)
+        fp8_dequant(code, scale, torch.empty(1, 1, dtype=dtype, device=cpu), block=(1, 1))
+
+    threading.Thread(target=run, name="bringup-warm-up", daemon=True).start()
 
 
 def default_threads(local_ranks: int) -> int:

@@ -14,6 +14,7 @@ import torch
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
 
 from vllm_ascend_bringup.checkpoint import read_checkpoint
+from vllm_ascend_bringup.decode import warm_up
 from vllm_ascend_bringup.errors import SettingsError
 from vllm_ascend_bringup.formats.pairing import decode_plan
 from vllm_ascend_bringup.formats.schemes import SchemeTable, scheme_table
@@ -114,6 +115,7 @@ class AscendDequantConfig(QuantizationConfig):
         from vllm.platforms import current_platform
 
         _refuse_load_format()
+        warm_up(torch.get_default_dtype())  # vLLM builds models under the dtype they serve in
         on_npu = current_platform.device_type == "npu"
         if isinstance(layer, LinearBase):
             if on_npu:
