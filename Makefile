@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MATRIX_VLLM ?= 0.27.1
 
-.PHONY: demo test lint test-matrix bench demo-checkpoint clean
+.PHONY: demo test lint test-matrix test-ascend bench demo-checkpoint clean
 
 $(VENV)/.installed: pyproject.toml tools/cpu_setup.py
 	$(PYTHON) tools/cpu_setup.py $(VENV)
@@ -26,6 +26,11 @@ test-matrix:
 	$(PYTHON) tools/cpu_setup.py .venv-vllm-$(MATRIX_VLLM) --vllm $(MATRIX_VLLM)
 	.venv-vllm-$(MATRIX_VLLM)/bin/pytest -m engine
 
+# Our assumptions about vllm-ascend, checked against the source in its published wheels.
+test-ascend: $(VENV)/.installed
+	$(BIN)/python tools/fetch_vllm_ascend.py .vllm-ascend
+	$(BIN)/pytest -m ascend
+
 bench: $(VENV)/.installed
 	$(BIN)/python -m vllm_ascend_bringup.tools.bench
 
@@ -34,4 +39,4 @@ demo-checkpoint: $(VENV)/.installed
 	$(BIN)/python -m vllm_ascend_bringup.tools.demo.build_checkpoint
 
 clean:
-	rm -rf .venv .venv-vllm-* demo-report build dist *.egg-info
+	rm -rf .venv .venv-vllm-* .vllm-ascend demo-report build dist *.egg-info

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
 
+from vllm_ascend_bringup import ascend_layers
 from vllm_ascend_bringup.checkpoint import read_checkpoint
 from vllm_ascend_bringup.decode import warm_up
 from vllm_ascend_bringup.errors import SettingsError
@@ -118,15 +119,9 @@ class AscendDequantConfig(QuantizationConfig):
         warm_up(torch.get_default_dtype())  # vLLM builds models under the dtype they serve in
         on_npu = current_platform.device_type == "npu"
         if isinstance(layer, LinearBase):
-            if on_npu:
-                from vllm_ascend.ops.linear import AscendUnquantizedLinearMethod
-
-                return AscendUnquantizedLinearMethod()
-            return UnquantizedLinearMethod()
+            return ascend_layers.linear_method() if on_npu else UnquantizedLinearMethod()
         if on_npu and isinstance(layer, RoutedExperts):
-            from vllm_ascend.ops.fused_moe.routed_experts import AscendUnquantizedFusedMoEMethod
-
-            return AscendUnquantizedFusedMoEMethod(layer.moe_config)
+            return ascend_layers.moe_method(layer.moe_config)
         return None
 
 
