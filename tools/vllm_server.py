@@ -2,7 +2,6 @@
 """Run a real ``vllm serve`` and leave nothing behind."""
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -20,6 +19,15 @@ from vllm_ascend_bringup.errors import ServeError
 # vLLM logs this before the traceback that matters; what follows it is quoted in the error.
 _CAUSE_MARKS = ("bringup.errors.", "Error: ", "error: ")
 _STOP_SECONDS = 30.0
+# Waits until its standard input closes, which is when the process that holds the other end is
+# gone, however it ended; then stops the process group it was given.
+_GUARD = """
+import os, signal, sys, time
+sys.stdin.read()
+os.killpg(int(sys.argv[1]), signal.SIGTERM)
+time.sleep(5)
+os.killpg(int(sys.argv[1]), signal.SIGKILL)
+"""
 
 # Serving on a small CPU machine: little KV cache, no thread pinning (two ranks would share cores).
 CPU_ENVIRONMENT = {
@@ -35,7 +43,7 @@ class VllmServer:
 
     Entering waits until it answers on /health and raises ServeError, quoting the cause from its
     log, if it exits or does not answer in ``timeout`` seconds. Leaving stops its whole process
-    group; if this process dies, the kernel stops the server.
+    group, and so does a guard process if this one is killed.
     """
 
     def __init__(
@@ -68,8 +76,13 @@ class VllmServer:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 self.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                env=self._environment, start_new_session=True, preexec_fn=_die_with_parent,
+                env=self._environment, start_new_session=True,
             )  # fmt: skip
+        self._guard = subprocess.Popen(
+            [sys.executable, "-S", "-c", _GUARD, str(self._process.pid)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
         try:
             self._wait_until_ready(self._process, started + self._timeout)
         except BaseException:
@@ -102,6 +115,8 @@ class VllmServer:
             time.sleep(0.2)
         self._process.wait()
         self._process = None
+        self._guard.kill()
+        self._guard.communicate()
 
     def _wait_until_ready(self, process: "subprocess.Popen[bytes]", deadline: float) -> None:
         while process.poll() is None:
@@ -126,7 +141,7 @@ class VllmServer:
         """The first error of the log: the later ones only say that something failed before."""
         for mark in _CAUSE_MARKS:
             for line in self.log_lines(mark):
-                return line[line.index(mark) :].removeprefix("bringup.errors.").strip()
+                return line[line.index(mark) :].removeprefix("bringup.errors.").rstrip(" .")
         return "no error in its log"
 
 
@@ -147,12 +162,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
-
-
-def _die_with_parent() -> None:
-    """In the child: ask Linux to terminate it when the parent dies, however it dies."""
-    pr_set_pdeathsig = 1  # linux/prctl.h
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _group_exists(group: int) -> bool:

@@ -154,7 +154,10 @@ def _decoded(func: Any) -> Any:
 
 
 def _dim(tensor: torch.Tensor, dim: int, extra: int = 0) -> int:
-    return dim if dim >= 0 else dim + tensor.dim() + extra
+    size = max(tensor.dim() + extra, 1)  # torch lets 0 and -1 pass for a scalar
+    if not -size <= dim < size:
+        raise IndexError(f"dimension {dim} is out of range for {tensor.dim()} dimensions")
+    return dim % size
 
 
 def _slice(
@@ -178,8 +181,13 @@ def _select(lazy: LazyWeight, dim: int, index: int) -> LazyWeight:
     return lazy._with(lazy._window.narrow(dim, index, index + 1).drop(dim))
 
 
-def _split_with_sizes(lazy: LazyWeight, sizes: Sequence[int], dim: int = 0) -> list[LazyWeight]:
+def _split_with_sizes(
+    lazy: LazyWeight, sizes: Sequence[int], dim: int = 0
+) -> list[LazyWeight] | None:
     dim = _dim(lazy, dim)
+    inserted = lazy._window.order[dim] is None
+    if sum(sizes) != lazy.shape[dim] or any(n < 0 for n in sizes) or (inserted and sizes[1:]):
+        return None
     parts, start = [], 0
     for size in sizes:
         parts.append(lazy._with(lazy._window.narrow(dim, start, start + size)))
@@ -187,7 +195,7 @@ def _split_with_sizes(lazy: LazyWeight, sizes: Sequence[int], dim: int = 0) -> l
     return parts
 
 
-def _split(lazy: LazyWeight, size: int, dim: int = 0) -> list[LazyWeight]:
+def _split(lazy: LazyWeight, size: int, dim: int = 0) -> list[LazyWeight] | None:
     total = lazy.shape[_dim(lazy, dim)]
     sizes = [min(size, total - start) for start in range(0, max(total, 1), max(size, 1))]
     return _split_with_sizes(lazy, sizes, dim)
@@ -197,18 +205,21 @@ def _unbind(lazy: LazyWeight, dim: int = 0) -> list[LazyWeight]:
     return [_select(lazy, dim, index) for index in range(lazy.shape[_dim(lazy, dim)])]
 
 
-def _permute(lazy: LazyWeight, dims: Sequence[int]) -> LazyWeight:
-    return lazy._with(lazy._window.permute([_dim(lazy, dim) for dim in dims]))
+def _permute(lazy: LazyWeight, dims: Sequence[int]) -> LazyWeight | None:
+    dims = [_dim(lazy, dim) for dim in dims]
+    if sorted(dims) != list(range(lazy.dim())):
+        return None
+    return lazy._with(lazy._window.permute(dims))
 
 
-def _transpose(lazy: LazyWeight, first: int, second: int) -> LazyWeight:
+def _transpose(lazy: LazyWeight, first: int, second: int) -> LazyWeight | None:
     dims = list(range(lazy.dim()))
     first, second = _dim(lazy, first), _dim(lazy, second)
     dims[first], dims[second] = dims[second], dims[first]
     return _permute(lazy, dims)
 
 
-def _t(lazy: LazyWeight) -> LazyWeight:
+def _t(lazy: LazyWeight) -> LazyWeight | None:
     return _permute(lazy, range(lazy.dim())[::-1])
 
 
@@ -238,7 +249,7 @@ def _alias(lazy: LazyWeight) -> LazyWeight:
     return lazy._with(lazy._window)
 
 
-# Each returns None where it would have to decode.
+# Each returns None where it would have to decode, or where torch shall say what is wrong.
 _VIEWS: dict[Any, Any] = {
     _aten.slice.Tensor: _slice,
     _aten.select.int: _select,

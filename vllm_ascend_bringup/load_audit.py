@@ -88,7 +88,7 @@ class LoadAudit(TorchDispatchMode):
     ) -> Any:
         """Note what an operation reads and writes, then let it run."""
         kwargs = kwargs or {}
-        _refuse_numeric_use(func, args, kwargs, self._current, self._name_at)
+        self._refuse_numeric_use(func, args, kwargs)
         # By hand: a loader issues hundreds of thousands of operations, and torch's tree_flatten
         # takes longer than most of them.
         for value in (*args, *kwargs.values()):
@@ -99,6 +99,26 @@ class LoadAudit(TorchDispatchMode):
         if func._schema.is_mutable:
             self._note_write(func, args, kwargs)
         return result
+
+    def _refuse_numeric_use(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise if codes are about to be converted as if they were numbers."""
+        if func is _aten.copy_.default:
+            source, target = args[1], args[0].dtype
+            into = self._name_at(args[0])
+        elif func is _aten._to_copy.default:
+            source, target = args[0], kwargs.get("dtype") or args[0].dtype
+            into = None
+        else:
+            return
+        if source.dtype in LOW_PRECISION_DTYPES and target != source.dtype:
+            name = self._find_tensor(source.data_ptr()) or self._current
+            where = f"parameter {into}" if into else str(target)
+            raise FormatError(
+                f"tensor {name} ({source.dtype}) is about to be copied undecoded into {where}",
+                "decoded weights",
+                "restore the quantization settings in config.json as the checkpoint's author "
+                "published them; deleting quantization_config makes vLLM serve garbage",
+            )
 
     def _note_read(self, tensor: torch.Tensor) -> None:
         # A LazyWeight's own decoder knows whether it was decoded.
@@ -146,25 +166,3 @@ class LoadAudit(TorchDispatchMode):
             return None
         stop, name = self._tensors[self._tensor_starts[at]]
         return name if address < stop else None
-
-
-def _refuse_numeric_use(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], current: str, name_at: Any
-) -> None:
-    """Raise if codes are about to be converted as if they were numbers."""
-    if func is _aten.copy_.default:
-        source, target = args[1], args[0].dtype
-        into = name_at(args[0])
-    elif func is _aten._to_copy.default:
-        source, target = args[0], kwargs.get("dtype") or args[0].dtype
-        into = None
-    else:
-        return
-    if source.dtype in LOW_PRECISION_DTYPES and target != source.dtype:
-        where = f"parameter {into}" if into else str(target)
-        raise FormatError(
-            f"tensor {current} ({source.dtype}) is about to be copied undecoded into {where}",
-            "decoded weights",
-            "restore the quantization settings in config.json as the checkpoint's author published "
-            "them; deleting quantization_config makes vLLM serve garbage",
-        )

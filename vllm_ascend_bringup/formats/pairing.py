@@ -50,8 +50,9 @@ def decode_plan(tensors: Mapping[str, TensorInfo], table: SchemeTable) -> Decode
         ):
             pairings[name] = _pair(tensor, tensors, table)
     scales = frozenset(pairing.scale.name for pairing in pairings.values())
-    for name in tensors.keys() - scales - dropped:
-        _refuse_orphan(tensors[name], tensors)
+    for name, tensor in tensors.items():
+        if name not in scales and name not in dropped:
+            _refuse_orphan(tensor, tensors)
     return DecodePlan(MappingProxyType(pairings), scales, dropped)
 
 

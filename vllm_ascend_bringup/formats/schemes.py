@@ -48,7 +48,7 @@ class SchemeTable:
         # Which class a module has cannot be read from a checkpoint. Configs use the class name
         # for "all the rest", so the last such group is it.
         for targets, scheme in reversed(self.groups):
-            if any(not t.startswith("re:") and "." not in t for t in targets):
+            if any(t[:1].isupper() and "." not in t for t in targets):
                 return scheme
         return self.groups[-1][1]
 
@@ -98,7 +98,10 @@ def _compressed_tensors(settings: Mapping[str, Any]) -> SchemeTable | None:
         scheme = _compressed_group(group, settings.get("format"))
         if scheme is None:
             return None
-        table.append((tuple(map(str, group.get("targets") or ("Linear",))), scheme))
+        targets = group.get("targets") or ["Linear"]
+        if not isinstance(targets, list):
+            return None
+        table.append((tuple(map(_target, targets)), scheme))
     return SchemeTable("compressed-tensors", tuple(table))
 
 
@@ -113,6 +116,20 @@ def _compressed_group(group: Mapping[str, Any], default_format: object) -> Schem
     if strategy == "block":
         return Scheme(_BLOCK, _block_size(weights.get("block_structure")))
     return {"channel": Scheme(_CHANNEL), "tensor": Scheme(_TENSOR)}.get(str(strategy))
+
+
+def _target(value: object) -> str:
+    target = str(value)
+    try:
+        if target.startswith("re:"):
+            re.compile(target.removeprefix("re:"))
+    except re.error as error:
+        raise FormatError(
+            f"target {target!r} in the quantization settings: {error}",
+            "a module name, a class name, or re: and a regular expression",
+            "correct quantization_config in config.json",
+        ) from None
+    return target
 
 
 def _modelopt(settings: Mapping[str, Any]) -> SchemeTable | None:
