@@ -143,7 +143,7 @@ def read_json(file: Path) -> dict[str, Any]:
             "a complete checkpoint directory",
             "download the checkpoint again, all files",
         ) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         hint = " (a Git LFS pointer?)" if _is_lfs_pointer(file) else ""
         raise CheckpointError(
             f"{file} cannot be read as JSON{hint}: {error}",
@@ -246,12 +246,13 @@ def _parse_entry(
     """One header entry as a TensorInfo and its byte span."""
     try:
         dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        usable = all(isinstance(n, int) and n >= 0 for n in (*shape, start, stop))
+        # Not isinstance: JSON's true is an int to Python.
+        usable = all(type(n) is int and n >= 0 for n in (*shape, start, stop))
     except (KeyError, TypeError, ValueError):
         usable = False
     if not usable:
         raise wrong(f"malformed entry for tensor {name}", "dtype, shape, data_offsets")
-    if dtype not in _BITS:
+    if not isinstance(dtype, str) or dtype not in _BITS:
         raise wrong(f"tensor {name} has dtype {dtype!r}", "a dtype of the safetensors format")
     tensor = TensorInfo(name, dtype, tuple(shape), shard)
     if stop - start != tensor.nbytes:

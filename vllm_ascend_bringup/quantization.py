@@ -14,7 +14,7 @@ import torch
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
 
 from vllm_ascend_bringup import ascend_layers
-from vllm_ascend_bringup.checkpoint import read_checkpoint
+from vllm_ascend_bringup.checkpoint import MODELSLIM_FILE, read_checkpoint
 from vllm_ascend_bringup.decode import warm_up
 from vllm_ascend_bringup.errors import SettingsError
 from vllm_ascend_bringup.formats.pairing import decode_plan
@@ -91,13 +91,15 @@ class AscendDequantConfig(QuantizationConfig):
         """Claim settings whose weights we decode; rewrites them in the same step.
 
         vLLM asks before it builds anything, and asks custom methods first. It hands over the
-        very dict that its config views share, and no later hook sees all of them.
+        very dict that its config views share, and no later hook sees all of them. A user who
+        names the config's own method asks for nothing else; any other method is respected.
         """
-        if hf_quant_cfg.get("quant_method") == METHOD:
+        method = hf_quant_cfg.get("quant_method")
+        if method == METHOD:
             return METHOD
-        if user_quant not in (None, METHOD) or not _platform_needs_decoding():
+        if user_quant not in (None, METHOD, method) or not _platform_needs_decoding():
             return None
-        if scheme_table(hf_quant_cfg) is None:
+        if scheme_table(hf_quant_cfg) is None or _is_modelslim(hf_config):
             return None
         rewrite_settings(hf_quant_cfg, hf_config)
         return METHOD
@@ -159,6 +161,12 @@ def _configs(hf_config: Any) -> dict[str, Any]:
     inner = {name: value for name, value in vars(hf_config or object).items()
              if hasattr(value, "to_dict")}  # fmt: skip
     return {"hf_config": hf_config, **inner}
+
+
+def _is_modelslim(hf_config: Any) -> bool:
+    """ModelSlim's description wins over config.json in vllm-ascend, and is not ours to decode."""
+    folder = getattr(hf_config, "_name_or_path", "")
+    return os.path.exists(os.path.join(folder, MODELSLIM_FILE))
 
 
 def _platform_needs_decoding() -> bool:

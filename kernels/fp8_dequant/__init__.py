@@ -43,6 +43,9 @@ def fp8_dequant(
         )
     if code_format not in CODE_FORMATS:
         raise ValueError(f"code format {code_format!r}: expected one of {', '.join(CODE_FORMATS)}")
+    _check_types(codes, scale, out)
+    if min(block) < 1 or min(offset) < 0:
+        raise ValueError(f"block {block}, offset {offset}: expected positive, not negative")
     if codes.numel() == 0:
         return False
     needed = [
@@ -52,3 +55,14 @@ def fp8_dequant(
         raise ValueError(f"scale {list(scale.shape)}: expected at least {needed}")
     run = choose("fp8_dequant", implementation, out_dtype=out.dtype)
     return bool(run(codes, scale, out, block, offset, code_format))
+
+
+def _check_types(codes: "torch.Tensor", scale: "torch.Tensor", out: "torch.Tensor") -> None:
+    import torch
+
+    if codes.dtype != torch.uint8:
+        raise ValueError(f"codes of {codes.dtype}: expected uint8")
+    if scale.dtype != torch.float32:
+        raise ValueError(f"scale of {scale.dtype}: expected float32")
+    if out.dtype not in (torch.bfloat16, torch.float16, torch.float32):
+        raise ValueError(f"out of {out.dtype}: expected bfloat16, float16 or float32")
