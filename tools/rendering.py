@@ -29,7 +29,8 @@ def render_checkpoint(report: CheckpointReport, console: Console) -> None:
         else "none",
         "formats": _counts(report.formats) or "none decoded here",
         "what happens": report.action,
-        "size": f"{_bytes(report.stored_bytes)} stored, {_bytes(report.decoded_bytes)} decoded",
+        "size": f"{_bytes(report.stored_bytes)} stored"
+        + (f", {_bytes(report.decoded_bytes)} decoded" if report.formats else ""),
     }
     for label, value in facts.items():
         console.print(f"{label + ':':24}{escape(value)}", highlight=False, soft_wrap=True)

@@ -202,8 +202,8 @@ def _left_out(name: str, model: torch.nn.Module, model_config: Any) -> bool:
     if model_config.runner_type == "draft" or _LEFT_OUT.search(name):
         return True
     config = model_config.hf_text_config
-    layer = _LAYER.search(name)
-    if layer and int(layer[1]) >= config.num_hidden_layers:
+    layer, layers = _LAYER.search(name), getattr(config, "num_hidden_layers", None)
+    if layer and layers is not None and int(layer[1]) >= layers:
         return True  # multi-token-prediction layers are stored after the model's own
     if name.endswith("lm_head.weight") and getattr(config, "tie_word_embeddings", False):
         return True

@@ -4,13 +4,18 @@
 Importing this module loads neither torch nor vLLM.
 """
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
+from vllm_ascend_bringup.errors import SettingsError
 from vllm_ascend_bringup.settings import read_settings
 
+# Oldest and newest vLLM that the engine tests run on.
+TESTED_VLLM = ("0.27.1", "0.32.0")
 PLUGIN = "ascend_bringup"
 _ASCEND_PLUGIN = "ascend"
 
@@ -19,7 +24,7 @@ def register() -> str:
     """Entry point ``vllm.general_plugins``: register the quantization method and the loader.
 
     Asks before it acts, so a second call changes nothing. Returns the line it logs. Raises
-    SettingsError for a bad ``VLLM_ASCEND_BRINGUP_*`` variable, in the first process already.
+    SettingsError for a bad ``VLLM_ASCEND_BRINGUP_*`` variable or a vLLM that lacks the hooks.
     """
     settings = read_settings()
     from vllm.logger import init_logger
@@ -27,12 +32,18 @@ def register() -> str:
     logger = init_logger("vllm.ascend_bringup")
     if settings.dequant == "never":
         return _log(logger, "VLLM_ASCEND_BRINGUP_DEQUANT=never: nothing registered")
-    from vllm.model_executor import model_loader
-    from vllm.model_executor.layers import quantization
+    try:
+        from vllm.model_executor import model_loader
+        from vllm.model_executor.layers import quantization
 
-    from vllm_ascend_bringup.loader import BringupModelLoader
-    from vllm_ascend_bringup.quantization import LOAD_FORMATS, METHOD, AscendDequantConfig
-
+        from vllm_ascend_bringup.loader import BringupModelLoader
+        from vllm_ascend_bringup.quantization import LOAD_FORMATS, METHOD, AscendDequantConfig
+    except ImportError as error:
+        raise SettingsError(
+            f"this vLLM does not fit this plugin ({error})",
+            f"a vLLM from {TESTED_VLLM[0]} to {TESTED_VLLM[1]}",
+            "install one of these, or serve without the plugin: VLLM_ASCEND_BRINGUP_DEQUANT=never",
+        ) from error
     if METHOD in quantization.QUANTIZATION_METHODS:
         return _log(logger, "registered already")
     quantization.register_quantization_config(METHOD)(AscendDequantConfig)
@@ -64,17 +75,15 @@ def _log(logger: logging.Logger, line: str) -> str:
     return line
 
 
-class _quiet:
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
     """Mute a logger below ERROR: replacing vLLM's own entry for a load format is what
     ``register_model_loader`` warns about, once per format and process, and it is our purpose.
     """
-
-    def __init__(self, name: str) -> None:
-        self._logger = logging.getLogger(name)
-        self._level = self._logger.level
-
-    def __enter__(self) -> None:
-        self._logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *exception: object) -> None:
-        self._logger.setLevel(self._level)
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
