@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vllm_ascend_bringup.formats.catalog import FORMATS
+from vllm_ascend_bringup.plugin import TESTED_VLLM
 from vllm_ascend_bringup.settings import _CHOICES, PREFIX
 
 ROOT = Path(__file__).resolve().parents[1]
