@@ -11,7 +11,7 @@ $(VENV)/.installed: pyproject.toml tools/cpu_setup.py
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/bringup demo --output demo-report
+	$(BIN)/bringup demo --build --output demo-report
 
 test: lint
 	$(BIN)/pytest

@@ -234,9 +234,9 @@ def test_staging_in_several_parts_equals_direct(
 @pytest.mark.parametrize("force_staging", [False, True], ids=("direct", "staged"))
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_weight_large_enough_for_several_tasks(threads: int, force_staging: bool) -> None:
-    source, dense = scaled(601, 517, block=(128, 128))
+    source, dense = scaled(602, 517, block=(128, 128))
     with Decoder(threads, force_staging=force_staging) as decoder:
-        out = torch.empty(600, 516, dtype=torch.bfloat16)
+        out = torch.empty(601, 516, dtype=torch.bfloat16)  # an odd number to divide
         out.copy_(LazyWeight.wrap(source, decoder, torch.bfloat16)[1:, 1:])
     assert torch.equal(out, dense[1:, 1:])
 

@@ -192,6 +192,20 @@ def test_setitem_and_index_put_count_as_written() -> None:
     assert (audit.unfilled(), audit.unused()) == ({}, set())
 
 
+def test_scattering_into_one_part_does_not_fill_the_other() -> None:
+    def load(model: Model, weights: Weights) -> None:
+        for name, tensor in weights:
+            if name == "q":
+                model.qk.data[:6][torch.tensor([5, 4, 3, 2, 1, 0])] = tensor
+            else:
+                place(model, name, tensor)
+
+    weights = tensors()
+    del weights["k"]
+    audit, _ = audited(weights, load)
+    assert audit.unfilled() == {"qk": (24, 36)}
+
+
 def test_buffered_and_out_of_order_use_counts() -> None:
     def load(model: Model, weights: Weights) -> None:
         for name, tensor in reversed(list(weights)):

@@ -25,8 +25,6 @@ LOW_PRECISION_DTYPES = frozenset(
                  "float8_e8m0fnu", "float4_e2m1fn_x2")
     if hasattr(torch, name)
 )  # fmt: skip
-# In-place operations that touch only some elements of what they are given.
-_SCATTERING = ("index", "scatter", "masked")
 
 
 class LoadAudit(TorchDispatchMode):
@@ -133,9 +131,8 @@ class LoadAudit(TorchDispatchMode):
                 for tensor in value if isinstance(value, (list, tuple)) else [value]:
                     name = self._name_at(tensor)
                     if name is not None:
-                        scattered = any(word in func.name() for word in _SCATTERING)
-                        whole = self._parameters[name].numel()
-                        self._written[name] += whole if scattered else tensor.numel()
+                        # An operation that scatters is trusted to fill what it is given.
+                        self._written[name] += tensor.numel()
 
     def _name_at(self, tensor: Any) -> str | None:
         """The parameter that ``tensor`` is a view of."""

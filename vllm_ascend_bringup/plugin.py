@@ -5,11 +5,14 @@ Importing this module loads neither torch nor vLLM.
 """
 
 import contextlib
+import ctypes
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from platform import machine
 
 from vllm_ascend_bringup.errors import SettingsError
 from vllm_ascend_bringup.settings import read_settings
@@ -44,6 +47,7 @@ def register() -> str:
             f"a vLLM from {TESTED_VLLM[0]} to {TESTED_VLLM[1]}",
             "install one of these, or serve without the plugin: VLLM_ASCEND_BRINGUP_DEQUANT=never",
         ) from error
+    _allow_amx()
     if METHOD in quantization.QUANTIZATION_METHODS:
         return _log(logger, "registered already")
     quantization.register_quantization_config(METHOD)(AscendDequantConfig)
@@ -68,6 +72,21 @@ def platform() -> str | None:
     if _ASCEND_PLUGIN in chosen or allowed is None:
         return None
     return "vllm_ascend_bringup.npu_platform.BringupNPUPlatform"
+
+
+def _allow_amx() -> None:
+    """Ask Linux to let this process use AMX (Documentation/arch/x86/xstate.rst).
+
+    vLLM's CPU attention (seen in 0.32.0) uses AMX where the CPU has it, but leaves the asking to
+    oneDNN, which asks at its first large matrix product. If the first prompt is short, there was
+    none yet, and the worker dies of SIGILL. Where there is no AMX, Linux refuses and nothing
+    changes.
+    """
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu() and (sys.platform, machine()) == ("linux", "x86_64"):
+        arch_prctl, ask_permission, tile_data = 158, 0x1023, 18
+        ctypes.CDLL(None).syscall(arch_prctl, ask_permission, tile_data)
 
 
 def _log(logger: logging.Logger, line: str) -> str:

@@ -63,8 +63,10 @@ class DemoReport:
         return {**head, **asdict(self)}
 
 
-def run_demo(output: Path, say: Callable[[str], None]) -> DemoReport:
+def run_demo(model: Path, output: Path, say: Callable[[str], None]) -> DemoReport:
     """Inspect, serve, ask, stop. ``output`` gets the server's log; ``say`` prints progress.
+
+    ``model``: the checkpoint, CHECKPOINT or one built by build_checkpoint.py.
 
     Raises ServeError if the server does not come up, or the openai client is missing.
     """
@@ -76,10 +78,10 @@ def run_demo(output: Path, say: Callable[[str], None]) -> DemoReport:
         )
     started = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
-    checkpoint = report_checkpoint(CHECKPOINT)
+    checkpoint = report_checkpoint(model)
     on_ascend = find_spec("vllm_ascend") is not None
     server = VllmServer(
-        str(CHECKPOINT),
+        str(model),
         ("--served-model-name", _MODEL_NAME, *(() if on_ascend else CPU_ARGUMENTS)),
         environment={} if on_ascend else CPU_ENVIRONMENT,
         log=output / "server.log",

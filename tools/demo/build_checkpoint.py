@@ -33,6 +33,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from torch import Tensor
 from torch.nn.utils import parametrize
 
+from vllm_ascend_bringup.errors import BringupError
 from vllm_ascend_bringup.tools.demo.facts import FACTS
 
 # Its types are too patchy to check against: some of its constructors count as untyped calls.
@@ -107,8 +108,15 @@ QUANTIZATION: dict[str, Any] = {
 }
 
 
-class BuildError(RuntimeError):
+class BuildError(BringupError):
     """The checkpoint could not be built as promised."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"the demo checkpoint was not built: {found}",
+            "a checkpoint that knows every fact, in a folder of its own",
+            "name another folder, or use the checkpoint that comes with the package",
+        )
 
 
 @dataclass(frozen=True)
@@ -413,6 +421,8 @@ def build(out: Path) -> str:
     out = out.resolve()
     refuse_foreign(out)
     started = time.perf_counter()
+    torch.set_num_threads(2)
+    torch.use_deterministic_algorithms(True)
     tokenizer = train_tokenizer()
     model, steps = train_model(tokenizer)
     training = time.perf_counter() - started
@@ -440,13 +450,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     default = Path(__file__).with_name("checkpoint")
     parser.add_argument("out_dir", nargs="?", type=Path, default=default, metavar="OUT_DIR")
     arguments = parser.parse_args(argv)
-    torch.set_num_threads(2)
-    torch.use_deterministic_algorithms(True)
     try:
         print(build(arguments.out_dir))
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     return 0
 
 
