@@ -295,3 +295,11 @@ def test_lfs_pointer_is_called_by_its_name(tmp_path: Path, file: str) -> None:
 def test_path_that_is_no_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a directory"):
         read_checkpoint(tmp_path / "nowhere")
+
+
+def test_shards_may_lie_in_a_folder_inside_the_checkpoint(tmp_path: Path) -> None:
+    testkit.write_checkpoint(tmp_path / "inner", {"a": torch.ones(2)}, {})
+    (tmp_path / "config.json").write_text("{}")
+    index = {"weight_map": {"a": "inner/model.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert read_checkpoint(tmp_path).tensors["a"].shard == "inner/model.safetensors"

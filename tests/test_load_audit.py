@@ -303,3 +303,12 @@ def test_outside_of_the_load_nothing_is_watched() -> None:
     model.norm.data.zero_()
     assert audit.unfilled()["norm"] == (0, 4)
     assert torch.zeros(2, dtype=torch.uint8).view(torch.float8_e4m3fn).float().tolist() == [0, 0]
+
+
+def test_a_parameter_that_became_another_object_counts_as_filled() -> None:
+    model = torch.nn.Linear(2, 2, bias=False)
+    audit = LoadAudit(dict(model.named_parameters()))
+    with audit:
+        model.weight = torch.nn.Parameter(torch.ones(2, 2))
+    assert audit.unfilled(dict(model.named_parameters())) == {}
+    assert audit.unfilled() == {"weight": (0, 4)}

@@ -113,7 +113,7 @@ def read_tensors(folder: Path, shards: Iterable[str]) -> tuple[dict[str, TensorI
     """
     tensors: dict[str, TensorInfo] = {}
     for shard in shards:
-        for name, tensor in read_header(folder / shard).items():
+        for name, tensor in read_header(folder / shard, shard).items():
             if name in tensors:
                 raise CheckpointError(
                     f"tensor {name} is in both {tensors[name].shard} and {shard}",
@@ -189,18 +189,21 @@ def find_quantization(folder: Path, config: Mapping[str, Any]) -> QuantizationSo
     return None
 
 
-def read_header(file: Path) -> dict[str, TensorInfo]:
+def read_header(file: Path, shard: str | None = None) -> dict[str, TensorInfo]:
     """Read one safetensors header: 8 bytes of little-endian length, then JSON.
+
+    ``shard``: the name to give it, if that is not the file's own (a path inside the checkpoint).
 
     Checks it against the file size, so that a truncated shard is found without reading it.
     Raises CheckpointError naming the file and, where one is at fault, the tensor.
     """
+    shard = shard or file.name
 
     def wrong(found: str, expected: str) -> CheckpointError:
         fix = "download this shard again"
         if _is_lfs_pointer(file):
             found, fix = "it is a Git LFS pointer", "run `git lfs pull` or download the shard"
-        return CheckpointError(f"shard {file.name}: {found}", expected, fix)
+        return CheckpointError(f"shard {shard}: {found}", expected, fix)
 
     try:
         size = file.stat().st_size
@@ -226,7 +229,7 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     tensors: dict[str, TensorInfo] = {}
     spans: list[tuple[int, int, str]] = []
     for name, entry in header.items():
-        tensor, span = _parse_entry(name, entry, file.name, wrong)
+        tensor, span = _parse_entry(name, entry, shard, wrong)
         tensors[name] = tensor
         spans.append((*span, name))
     end = 0

@@ -64,13 +64,21 @@ class LoadAudit(TorchDispatchMode):
                 self._remember(tensor.data_ptr(), tensor.nbytes, name)
             yield name, tensor
 
-    def unfilled(self) -> dict[str, tuple[int, int]]:
-        """Parameters not wholly written: name -> (elements written, elements)."""
+    def unfilled(
+        self, now: Mapping[str, torch.nn.Parameter] | None = None
+    ) -> dict[str, tuple[int, int]]:
+        """Parameters not wholly written: name -> (elements written, elements).
+
+        ``now``: the model's parameters after the load; one that became another object or got
+        other memory was replaced whole.
+        """
+        now = self._parameters if now is None else now
         return {
             name: (self._written[name], parameter.numel())
             for name, parameter in self._parameters.items()
             if self._written[name] < parameter.numel()
-            and parameter.data_ptr() == self._addresses[name]  # else it was replaced whole
+            and now.get(name) is parameter
+            and parameter.data_ptr() == self._addresses[name]
         }
 
     def unused(self) -> set[str]:

@@ -176,7 +176,7 @@ class _Session:
                 len(counts.nan_weights), listed(counts.nan_weights),
             )  # fmt: skip
         problems = []
-        unfilled = self._audit.unfilled()
+        unfilled = self._audit.unfilled(dict(model.named_parameters()))
         if unfilled:
             problems.append("parameters not filled: " + listed(
                 [f"{name} ({done} of {size} elements)" for name, (done, size) in unfilled.items()]
