@@ -5,14 +5,11 @@ Importing this module loads neither torch nor vLLM.
 """
 
 import contextlib
-import ctypes
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from platform import machine
 
 from vllm_ascend_bringup.errors import SettingsError
 from vllm_ascend_bringup.settings import read_settings
@@ -75,18 +72,17 @@ def platform() -> str | None:
 
 
 def _allow_amx() -> None:
-    """Ask Linux to let this process use AMX (Documentation/arch/x86/xstate.rst).
+    """Ask Linux to let this process use AMX, where the CPU has it.
 
-    vLLM's CPU attention (seen in 0.32.0) uses AMX where the CPU has it, but leaves the asking to
-    oneDNN, which asks at its first large matrix product. If the first prompt is short, there was
-    none yet, and the worker dies of SIGILL. Where there is no AMX, Linux refuses and nothing
-    changes.
+    vLLM's CPU attention (seen in 0.32.0) uses AMX but leaves the asking to oneDNN, which asks at
+    its first large matrix product. If the first prompt is short, there was none yet, and the
+    worker dies of SIGILL.
     """
+    import torch
     from vllm.platforms import current_platform
 
-    if current_platform.is_cpu() and (sys.platform, machine()) == ("linux", "x86_64"):
-        arch_prctl, ask_permission, tile_data = 158, 0x1023, 18
-        ctypes.CDLL(None).syscall(arch_prctl, ask_permission, tile_data)
+    if current_platform.is_cpu() and hasattr(torch.cpu, "_init_amx"):
+        torch.cpu._init_amx()
 
 
 def _log(logger: logging.Logger, line: str) -> str:

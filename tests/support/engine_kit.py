@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the engine tests share: twin checkpoints, and one real vLLM engine per process.
+
+Twins hold the same weights twice: as fp8 with scales, and dequantized by testkit's own numpy code
+without any quantization settings. Stock vLLM serving the dense twin is what our decoding is
+compared with, bit for bit.
+
+As a program (``python engine_kit.py REQUEST.json ANSWER.json``) it runs one engine, in a process of
+its own because vLLM leaves state behind and its workers may die.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from testkit import dequantize, quantize, write_checkpoint
+
+from vllm_ascend_bringup.tools.vllm_server import CPU_ENVIRONMENT
+
+FP8_METHODS: dict[str, dict[str, Any]] = {
+    "block": {
+        "quant_method": "fp8",
+        "fmt": "e4m3",
+        "activation_scheme": "dynamic",
+        "weight_block_size": [128, 128],
+    },
+    "channel": {
+        "quant_method": "compressed-tensors",
+        "format": "float-quantized",
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "weights": {"num_bits": 8, "type": "float", "strategy": "channel"},
+                "input_activations": {
+                    "num_bits": 8, "type": "float", "strategy": "token", "dynamic": True,
+                },
+            }
+        },
+        "ignore": ["lm_head"],
+    },
+    "tensor": {"quant_method": "fp8", "activation_scheme": "dynamic"},
+}  # fmt: skip
+_SCALE_SUFFIX = {"block": "_scale_inv", "channel": "_scale", "tensor": "_scale_inv"}
+_LINEAR = re.compile(r"(proj|kv_a_proj_with_mqa)(\.weight)?$")
+_TOP = 5
+_STOP_SECONDS = 30.0
+_ENVIRONMENT = {
+    **CPU_ENVIRONMENT,
+    # One thread per rank: the same order of summation in every run, and two ranks on two cores
+    # that do not wait for each other's spinning threads.
+    "OMP_NUM_THREADS": "1",
+    # The engine in the process itself, and ranks forked from it: saves two imports of vLLM.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_WORKER_MULTIPROC_METHOD": "fork",
+}
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two checkpoints of the same weights. ``weights``: name -> shape of what is fp8 in one."""
+
+    fp8: Path
+    dense: Path
+    weights: Mapping[str, tuple[int, ...]]
+
+    def elements(self, ranks: int, whole: Callable[[str], bool]) -> int:
+        """Elements that one of ``ranks`` must decode; ``whole`` names what no rank divides."""
+        total = 0
+        for name, shape in self.weights.items():
+            numel = int(torch.Size(shape).numel())
+            total += numel if whole(name) else numel // ranks
+        return total
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What an engine answered: per prompt the tokens, per token the log-probabilities by id."""
+
+    tokens: list[list[int]]
+    logprobs: list[list[dict[str, float]]]
+    log: str
+
+    @property
+    def decoded(self) -> list[tuple[int, int, int, int, int, str]]:
+        """Per rank: rank, ranks, decoded and all elements, weights, what was not lazy."""
+        line = re.compile(
+            r"TP rank (\d+) of (\d+): decoded (\d+) of (\d+) elements of (\d+) fp8 weights .*"
+            r"not lazy: (.*)"
+        )
+        return decoding_lines(line.findall(self.log))
+
+
+class EngineError(Exception):
+    """The engine's process failed. ``log``: all it printed. ``code``: its exit code."""
+
+    def __init__(self, code: int, log: str) -> None:
+        super().__init__(f"exit code {code}: {log[-3000:]}")
+        self.code = code
+        self.log = log
+
+
+def decoding_lines(
+    found: Sequence[tuple[str, ...]],
+) -> list[tuple[int, int, int, int, int, str]]:
+    """The loader's report lines as numbers, sorted by rank."""
+    return sorted(
+        (int(rank), int(ranks), int(done), int(all_), int(weights), lazy.strip())
+        for rank, ranks, done, all_, weights, lazy in found
+    )
+
+
+def random_weights(config: Any, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors as transformers stores a model of this config, and its config.json.
+
+    Weights vary by a factor of four from block to block, so that a scale of the wrong block
+    cannot pass for the right one.
+    """
+    import transformers
+
+    hf: Any = transformers
+    torch.manual_seed(0)
+    model = hf.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.save_pretrained(folder)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, stored in sorted(load_file(folder / "model.safetensors").items()):
+        if stored.dim() == 2:
+            rows, columns = stored.shape
+            contrast = 2 ** torch.empty(-(-rows // 128), -(-columns // 128)).uniform_(-1, 1)
+            spread = contrast.repeat_interleave(128, 0).repeat_interleave(128, 1)
+            tensors[name] = torch.randn(rows, columns) * spread[:rows, :columns] * columns**-0.5
+        else:
+            tensors[name] = stored
+    settings = json.loads((folder / "config.json").read_text())
+    return tensors, {**settings, "dtype": "bfloat16", "torch_dtype": "bfloat16"}
+
+
+def fuse_experts(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Stack each layer's experts to ``gate_up_proj [E, 2I, K]`` and ``down_proj [E, K, I]``."""
+    fused = {name: tensor for name, tensor in tensors.items() if ".experts." not in name}
+    layers = sorted({name.partition(".experts.")[0] for name in tensors.keys() - fused.keys()})
+    for layer in layers:
+        experts = len({n for n in tensors if re.match(rf"{re.escape(layer)}\.experts\.\d+\.up", n)})
+        gates, ups, downs = (
+            [tensors[f"{layer}.experts.{e}.{kind}_proj.weight"] for e in range(experts)]
+            for kind in ("gate", "up", "down")
+        )
+        both = [torch.cat(pair) for pair in zip(gates, ups, strict=True)]
+        fused[f"{layer}.experts.gate_up_proj"] = torch.stack(both)
+        fused[f"{layer}.experts.down_proj"] = torch.stack(downs)
+    return fused
+
+
+def write_twins(
+    folder: Path, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any], scheme: str
+) -> Twins:
+    """Write both checkpoints. ``scheme``: a key of FP8_METHODS.
+
+    Two shards; every other scale lies in the shard that its weight is not in.
+    """
+    fp8: dict[str, torch.Tensor] = {}
+    dense: dict[str, torch.Tensor] = {}
+    shards: tuple[list[str], list[str]] = ([], [])
+    weights: dict[str, tuple[int, ...]] = {}
+    for number, (name, tensor) in enumerate(tensors.items()):
+        shards[number % 2].append(name)
+        if not _LINEAR.search(name):
+            fp8[name] = dense[name] = tensor.to(torch.bfloat16)
+            continue
+        scale_name = name + _SCALE_SUFFIX[scheme]
+        fp8[name], fp8[scale_name], dense[name] = _fp8(tensor, scheme)
+        weights[name] = tuple(tensor.shape)
+        shards[(number + len(weights)) % 2].append(scale_name)
+    write_checkpoint(
+        folder / "fp8", fp8, {**config, "quantization_config": FP8_METHODS[scheme]}, shards
+    )
+    write_checkpoint(folder / "dense", dense, config)
+    return Twins(folder / "fp8", folder / "dense", weights)
+
+
+def _fp8(weight: torch.Tensor, scheme: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Codes, scale as stored, and the same weight dequantized."""
+    if weight.dim() == 3:
+        codes, scale, dense = zip(*(_fp8(expert, scheme) for expert in weight), strict=True)
+        # Stacked as bytes: torch lacks fp8 in some of its functions.
+        stacked = torch.stack([c.view(torch.uint8) for c in codes]).view(torch.float8_e4m3fn)
+        return stacked, torch.stack(scale), torch.stack(dense)
+    rows, columns = weight.shape
+    block = {"block": (128, 128), "channel": (1, columns), "tensor": (rows, columns)}[scheme]
+    codes, scale = quantize(weight, block)
+    dense = dequantize(codes, scale, block, torch.bfloat16)
+    stored = scale.reshape(()) if scheme == "tensor" else scale
+    return codes.view(torch.float8_e4m3fn), stored, dense
+
+
+def prompts(vocabulary: int, count: int = 8) -> list[list[int]]:
+    """Prompts of 2 to about 50 random token ids."""
+    generator = torch.Generator().manual_seed(1)
+    return [
+        torch.randint(3, vocabulary, (2 + 7 * i,), generator=generator).tolist()
+        for i in range(count)
+    ]
+
+
+def run_engine(
+    model: Path,
+    prompts: Sequence[Sequence[int]],
+    *,
+    tp: int = 1,
+    plugin: bool = True,
+    tokens: int = 16,
+    environment: Mapping[str, str] | None = None,
+    **engine: Any,
+) -> Generation:
+    """Start an engine, continue all prompts greedily in one batch, stop it.
+
+    ``plugin``: whether ours is loaded; without it this is stock vLLM. ``engine``: more arguments
+    of ``vllm.LLM``. Raises EngineError if its process fails. Nothing of it is left running.
+    """
+    request = {
+        "engine": {
+            "model": str(model), "tensor_parallel_size": tp, "enforce_eager": True,
+            "max_model_len": 128, "skip_tokenizer_init": True, "gpu_memory_utilization": 0.3,
+            "disable_log_stats": True, **engine,
+        },
+        "prompts": [list(prompt) for prompt in prompts],
+        "tokens": tokens,
+    }  # fmt: skip
+    answer, log = run_script(Path(__file__), request, plugin=plugin, environment=environment)
+    return Generation(answer["tokens"], answer["logprobs"], log)
+
+
+def run_script(
+    script: Path,
+    request: Mapping[str, Any],
+    *,
+    plugin: bool = True,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Any, str]:
+    """``python SCRIPT REQUEST.json ANSWER.json`` in an engine's environment: answer and log."""
+    import tempfile
+
+    env = {**os.environ, **_ENVIRONMENT, **(environment or {})}
+    if not plugin:
+        env["VLLM_PLUGINS"] = ""
+    with tempfile.TemporaryDirectory(prefix="engine-") as scratch:
+        asked, answered, logged = (Path(scratch) / n for n in ("ask.json", "answer.json", "log"))
+        asked.write_text(json.dumps(request))
+        with logged.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(script), str(asked), str(answered)], stdout=log,
+                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, cwd=scratch,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            code = process.wait(300)
+            wait_until_gone(process.pid)
+        finally:
+            if group_members(process.pid):
+                os.killpg(process.pid, 9)
+            process.wait()
+        text = logged.read_text(errors="replace")
+        if code != 0:
+            raise EngineError(code, text)
+        return json.loads(answered.read_text()), text
+
+
+def group_members(group: int) -> list[int]:
+    """Processes of a group that still run, from /proc: zombies do not count."""
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:  # gone in between
+            continue
+        if int(of_group) == group and state != "Z":
+            members.append(int(stat.parent.name))
+    return members
+
+
+def wait_until_gone(group: int) -> None:
+    """Give the processes of a group some time to end; raises AssertionError if they do not."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    while group_members(group):
+        assert time.monotonic() < deadline, f"still running: {group_members(group)}"
+        time.sleep(0.1)
+
+
+def allow_amx() -> None:
+    """What our plugin does in every process (see plugin.py); stock vLLM needs it too, to live."""
+    torch.cpu._init_amx()
+
+
+def main(ask: str, answer: str) -> None:
+    """Run one engine as REQUEST.json says and write ANSWER.json."""
+    from vllm import LLM, SamplingParams
+
+    request = json.loads(Path(ask).read_text())
+    engine = LLM(**request["engine"])
+    sampling = SamplingParams(
+        temperature=0, max_tokens=request["tokens"], logprobs=_TOP, detokenize=False,
+        ignore_eos=True,
+    )  # fmt: skip
+    given = [{"prompt_token_ids": prompt} for prompt in request["prompts"]]
+    outputs = [request_.outputs[0] for request_ in engine.generate(given, sampling)]
+    result = {
+        "tokens": [list(output.token_ids) for output in outputs],
+        "logprobs": [
+            [{str(token): p.logprob for token, p in step.items()} for step in output.logprobs]
+            for output in outputs
+        ],
+    }
+    Path(answer).write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    allow_amx()
+    main(*sys.argv[1:])

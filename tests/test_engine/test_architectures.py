@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our decoding in the real engine, against stock vLLM serving the same weights dequantized.
+
+No tolerance there: a decoded weight is the very bf16 number that the dense checkpoint holds, so
+every token and every log-probability must be equal. Sizes are chosen so that blocks of 128 have
+tails and that a rank's slice starts inside a block.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from engine_kit import (
+    Twins,
+    fuse_experts,
+    prompts,
+    random_weights,
+    run_engine,
+    write_twins,
+)
+from testkit import LOGPROB_TOLERANCE
+
+pytestmark = pytest.mark.engine
+hf: Any = transformers
+
+VOCABULARY = 320
+_COMMON = {
+    "vocab_size": VOCABULARY, "max_position_embeddings": 128, "bos_token_id": 1,
+    "eos_token_id": 2, "pad_token_id": 0, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def _deepseek() -> Any:
+    return hf.DeepseekV2Config(
+        **_COMMON, hidden_size=288, intermediate_size=416, moe_intermediate_size=192,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, q_lora_rank=160,
+        kv_lora_rank=512, qk_rope_head_dim=64, qk_nope_head_dim=96, v_head_dim=64,
+        n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2, first_k_dense_replace=1,
+        n_group=1, topk_group=1,
+    )  # fmt: skip
+
+
+def _qwen3_moe() -> Any:
+    return hf.Qwen3MoeConfig(
+        **_COMMON, hidden_size=288, intermediate_size=416, moe_intermediate_size=192,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=80,
+        num_experts=4, num_experts_per_tok=2, decoder_sparse_step=1, norm_topk_prob=True,
+    )  # fmt: skip
+
+
+def _mistral() -> Any:
+    # One KV head: both ranks hold the whole of it.
+    return hf.MistralConfig(
+        **_COMMON, hidden_size=288, intermediate_size=416, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=1, head_dim=80, sliding_window=None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """A checkpoint to compare. ``whole``: pattern of the weights that every rank holds whole."""
+
+    config: Callable[[], Any]
+    scheme: str = "block"
+    whole: str = "nothing"
+    fused: bool = False
+    ranks: tuple[int, ...] = (1, 2)
+
+
+CASES = {
+    "deepseek-v2": Case(_deepseek, whole=r"\.(q_a_proj|kv_a_proj_with_mqa)\."),
+    "qwen3-moe": Case(_qwen3_moe),
+    "mistral": Case(_mistral, whole=r"\.[kv]_proj\."),
+    # The layout of the scales is what differs, and two ranks ask more of it than one.
+    "qwen3-moe-fused-experts": Case(_qwen3_moe, fused=True, ranks=(2,)),
+    "qwen3-moe-channel": Case(_qwen3_moe, scheme="channel", ranks=(2,)),
+    "mistral-tensor": Case(_mistral, scheme="tensor", whole=r"\.[kv]_proj\.", ranks=(2,)),
+}
+RUNS = [(name, tp) for name, case in CASES.items() for tp in case.ranks]
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Twins]:
+    """The checkpoints of a case, written once."""
+    written: dict[str, Twins] = {}
+
+    def get(name: str) -> Twins:
+        if name not in written:
+            case = CASES[name]
+            folder = tmp_path_factory.mktemp(name)
+            tensors, config = random_weights(case.config(), folder / "transformers")
+            if case.fused:
+                tensors = fuse_experts(tensors)
+            written[name] = write_twins(folder, tensors, config, case.scheme)
+        return written[name]
+
+    return get
+
+
+def _first_logprobs(twins: Twins, prompts_: list[list[int]]) -> list[torch.Tensor]:
+    """What transformers predicts after each prompt, from the dense twin in bf16."""
+    model = hf.AutoModelForCausalLM.from_pretrained(twins.dense, dtype=torch.bfloat16).eval()
+    with torch.inference_mode():
+        logits = [model(torch.tensor([prompt])).logits[0, -1] for prompt in prompts_]
+    return [torch.log_softmax(row.float(), dim=-1) for row in logits]
+
+
+@pytest.mark.parametrize(("name", "tp"), RUNS, ids=[f"{name}-tp{tp}" for name, tp in RUNS])
+def test_answers_equal_stock_vllm_on_the_dense_checkpoint(
+    name: str, tp: int, twins: Callable[[str], Twins]
+) -> None:
+    case, pair, asked = CASES[name], twins(name), prompts(VOCABULARY)
+    ours = run_engine(pair.fp8, asked, tp=tp)
+    stock = run_engine(pair.dense, asked, tp=tp, plugin=False)
+
+    assert stock.decoded == []
+    assert ours.tokens == stock.tokens
+    assert ours.logprobs == stock.logprobs
+    # The comparison means little if the model says the same whatever it is asked.
+    assert len({tuple(tokens) for tokens in ours.tokens}) == len(asked)
+
+    mine = pair.elements(tp, lambda weight: bool(re.search(case.whole, weight)))
+    everything = pair.elements(1, lambda weight: False)
+    assert ours.decoded == [
+        (rank, tp, mine, everything, len(pair.weights), "none") for rank in range(tp)
+    ]
+
+    for expected, generated in zip(_first_logprobs(pair, asked), ours.logprobs, strict=True):
+        for token, logprob in generated[0].items():
+            assert abs(float(expected[int(token)]) - logprob) <= LOGPROB_TOLERANCE[torch.bfloat16]
