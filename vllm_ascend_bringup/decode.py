@@ -228,18 +228,27 @@ def _populate(out: torch.Tensor) -> None:
 
     Decoding into a new parameter would otherwise stop at each of its pages for a fault, which
     takes longer than decoding the page. Older kernels refuse the advice; then nothing is lost.
+    Memory whose first and last page are mapped was written before, and is left alone.
     """
-    if out.is_contiguous() and sys.platform == "linux":
-        page = mmap.PAGESIZE
-        first, end = -(-out.data_ptr() // page), (out.data_ptr() + out.nbytes) // page
-        if end > first:
-            _libc().madvise(first * page, (end - first) * page, _MADV_POPULATE_WRITE)
+    if not out.is_contiguous() or sys.platform != "linux":
+        return
+    page = mmap.PAGESIZE
+    first, end = -(-out.data_ptr() // page), (out.data_ptr() + out.nbytes) // page
+    if end > first and not (_is_mapped(first * page) and _is_mapped((end - 1) * page)):
+        _libc().madvise(first * page, (end - first) * page, _MADV_POPULATE_WRITE)
+
+
+def _is_mapped(page_address: int) -> bool:
+    residency = ctypes.c_ubyte()
+    _libc().mincore(page_address, mmap.PAGESIZE, ctypes.byref(residency))
+    return bool(residency.value & 1)
 
 
 @cache
 def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None)
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
     return libc
 
 
