@@ -12,8 +12,10 @@ its own because vLLM leaves state behind and its workers may die.
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +54,8 @@ FP8_METHODS: dict[str, dict[str, Any]] = {
 _SCALE_SUFFIX = {"block": "_scale_inv", "channel": "_scale", "tensor": "_scale_inv"}
 _LINEAR = re.compile(r"(proj|kv_a_proj_with_mqa)(\.weight)?$")
 _TOP = 5
+# Rank, ranks, decoded and all elements, weights, what was not lazy.
+Decoded = tuple[int, int, int, int, int, str]
 _STOP_SECONDS = 30.0
 _ENVIRONMENT = {
     **CPU_ENVIRONMENT,
@@ -90,13 +94,9 @@ class Generation:
     log: str
 
     @property
-    def decoded(self) -> list[tuple[int, int, int, int, int, str]]:
-        """Per rank: rank, ranks, decoded and all elements, weights, what was not lazy."""
-        line = re.compile(
-            r"TP rank (\d+) of (\d+): decoded (\d+) of (\d+) elements of (\d+) fp8 weights .*"
-            r"not lazy: (.*)"
-        )
-        return decoding_lines(line.findall(self.log))
+    def decoded(self) -> list[Decoded]:
+        """What each rank reported."""
+        return decoding_report(self.log)
 
 
 class EngineError(Exception):
@@ -108,14 +108,13 @@ class EngineError(Exception):
         self.log = log
 
 
-def decoding_lines(
-    found: Sequence[tuple[str, ...]],
-) -> list[tuple[int, int, int, int, int, str]]:
-    """The loader's report lines as numbers, sorted by rank."""
-    return sorted(
-        (int(rank), int(ranks), int(done), int(all_), int(weights), lazy.strip())
-        for rank, ranks, done, all_, weights, lazy in found
+def decoding_report(log: str) -> list[Decoded]:
+    """The loader's one line per rank as numbers, sorted by rank."""
+    line = re.compile(
+        r"TP rank (\d+) of (\d+): decoded (\d+) of (\d+) elements of (\d+) fp8 weights .*"
+        r"not lazy: (.*)"
     )
+    return sorted((*map(int, found[:5]), found[5].strip()) for found in line.findall(log))
 
 
 def random_weights(config: Any, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -189,10 +188,14 @@ def write_twins(
 def _fp8(weight: torch.Tensor, scheme: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Codes, scale as stored, and the same weight dequantized."""
     if weight.dim() == 3:
-        codes, scale, dense = zip(*(_fp8(expert, scheme) for expert in weight), strict=True)
+        experts = [_fp8(expert, scheme) for expert in weight]
         # Stacked as bytes: torch lacks fp8 in some of its functions.
-        stacked = torch.stack([c.view(torch.uint8) for c in codes]).view(torch.float8_e4m3fn)
-        return stacked, torch.stack(scale), torch.stack(dense)
+        stacked = torch.stack([e[0].view(torch.uint8) for e in experts])
+        return (
+            stacked.view(torch.float8_e4m3fn),
+            torch.stack([e[1] for e in experts]),
+            torch.stack([e[2] for e in experts]),
+        )
     rows, columns = weight.shape
     block = {"block": (128, 128), "channel": (1, columns), "tensor": (rows, columns)}[scheme]
     codes, scale = quantize(weight, block)
@@ -202,12 +205,20 @@ def _fp8(weight: torch.Tensor, scheme: str) -> tuple[torch.Tensor, torch.Tensor,
 
 
 def prompts(vocabulary: int, count: int = 8) -> list[list[int]]:
-    """Prompts of 2 to about 50 random token ids."""
+    """Prompts of 1, 8, 15 ... random token ids."""
     generator = torch.Generator().manual_seed(1)
     return [
-        torch.randint(3, vocabulary, (2 + 7 * i,), generator=generator).tolist()
+        torch.randint(3, vocabulary, (1 + 7 * i,), generator=generator).tolist()
         for i in range(count)
     ]
+
+
+def engine_arguments(model: Path) -> dict[str, Any]:
+    """Arguments for a small engine that needs no tokenizer."""
+    return {
+        "model": str(model), "enforce_eager": True, "max_model_len": 128,
+        "skip_tokenizer_init": True, "gpu_memory_utilization": 0.3, "disable_log_stats": True,
+    }  # fmt: skip
 
 
 def run_engine(
@@ -226,11 +237,7 @@ def run_engine(
     of ``vllm.LLM``. Raises EngineError if its process fails. Nothing of it is left running.
     """
     request = {
-        "engine": {
-            "model": str(model), "tensor_parallel_size": tp, "enforce_eager": True,
-            "max_model_len": 128, "skip_tokenizer_init": True, "gpu_memory_utilization": 0.3,
-            "disable_log_stats": True, **engine,
-        },
+        "engine": {**engine_arguments(model), "tensor_parallel_size": tp, **engine},
         "prompts": [list(prompt) for prompt in prompts],
         "tokens": tokens,
     }  # fmt: skip
@@ -246,8 +253,6 @@ def run_script(
     environment: Mapping[str, str] | None = None,
 ) -> tuple[Any, str]:
     """``python SCRIPT REQUEST.json ANSWER.json`` in an engine's environment: answer and log."""
-    import tempfile
-
     env = {**os.environ, **_ENVIRONMENT, **(environment or {})}
     if not plugin:
         env["VLLM_PLUGINS"] = ""
@@ -262,10 +267,10 @@ def run_script(
             )  # fmt: skip
         try:
             code = process.wait(300)
-            wait_until_gone(process.pid)
+            wait_until_left(Path(scratch))
         finally:
-            if group_members(process.pid):
-                os.killpg(process.pid, 9)
+            for left in processes_in(Path(scratch)):
+                os.kill(left, signal.SIGKILL)
             process.wait()
         text = logged.read_text(errors="replace")
         if code != 0:
@@ -273,24 +278,27 @@ def run_script(
         return json.loads(answered.read_text()), text
 
 
-def group_members(group: int) -> list[int]:
-    """Processes of a group that still run, from /proc: zombies do not count."""
-    members = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+def processes_in(folder: Path) -> list[int]:
+    """Processes, other than this one, whose working folder is ``folder``.
+
+    Descendants inherit it, whatever they call themselves and whoever adopts them.
+    """
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
         try:
-            state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
-        except OSError:  # gone in between
+            inside = link.readlink() == folder.resolve()
+        except OSError:  # gone in between, or another user's
             continue
-        if int(of_group) == group and state != "Z":
-            members.append(int(stat.parent.name))
-    return members
+        if inside and link.parent.name != str(os.getpid()):
+            found.append(int(link.parent.name))
+    return found
 
 
-def wait_until_gone(group: int) -> None:
-    """Give the processes of a group some time to end; raises AssertionError if they do not."""
+def wait_until_left(folder: Path) -> None:
+    """Wait until no process works in ``folder``; raises AssertionError if some stay."""
     deadline = time.monotonic() + _STOP_SECONDS
-    while group_members(group):
-        assert time.monotonic() < deadline, f"still running: {group_members(group)}"
+    while left := processes_in(folder):
+        assert time.monotonic() < deadline, f"still running: {left}"
         time.sleep(0.1)
 
 
