@@ -16,6 +16,7 @@ import pytest
 import torch
 import transformers
 from engine_kit import (
+    EngineError,
     Twins,
     fuse_experts,
     prompts,
@@ -30,6 +31,9 @@ pytestmark = pytest.mark.engine
 hf: Any = transformers
 
 VOCABULARY = 320
+# All chosen for every token: each weight counts, and rounding cannot flip a choice, which moves
+# log-probabilities by 1 and more (transformers in bf16 then disagrees with itself in float32).
+EXPERTS = 4
 _COMMON = {
     "vocab_size": VOCABULARY, "max_position_embeddings": 128, "bos_token_id": 1,
     "eos_token_id": 2, "pad_token_id": 0, "tie_word_embeddings": False,
@@ -41,7 +45,7 @@ def _deepseek() -> Any:
         **_COMMON, hidden_size=288, intermediate_size=416, moe_intermediate_size=192,
         num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, q_lora_rank=160,
         kv_lora_rank=512, qk_rope_head_dim=64, qk_nope_head_dim=96, v_head_dim=64,
-        n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2, first_k_dense_replace=1,
+        n_routed_experts=EXPERTS, n_shared_experts=1, num_experts_per_tok=EXPERTS, first_k_dense_replace=1,
         n_group=1, topk_group=1,
     )  # fmt: skip
 
@@ -50,7 +54,7 @@ def _qwen3_moe() -> Any:
     return hf.Qwen3MoeConfig(
         **_COMMON, hidden_size=288, intermediate_size=416, moe_intermediate_size=192,
         num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=80,
-        num_experts=4, num_experts_per_tok=2, decoder_sparse_step=1, norm_topk_prob=True,
+        num_experts=EXPERTS, num_experts_per_tok=EXPERTS, decoder_sparse_step=1, norm_topk_prob=True,
     )  # fmt: skip
 
 
@@ -123,8 +127,13 @@ def test_answers_equal_stock_vllm_on_the_dense_checkpoint(
     name: str, tp: int, twins: Callable[[str], Twins]
 ) -> None:
     case, pair, asked = CASES[name], twins(name), prompts(VOCABULARY)
+    try:
+        stock = run_engine(pair.dense, asked, tp=tp, plugin=False)
+    except EngineError as error:
+        if "MLA is not supported on CPU" not in error.log:
+            raise
+        pytest.skip("this vLLM has no MLA on CPU (0.27.1 has none)")
     ours = run_engine(pair.fp8, asked, tp=tp)
-    stock = run_engine(pair.dense, asked, tp=tp, plugin=False)
 
     assert stock.decoded == []
     assert ours.tokens == stock.tokens
