@@ -45,8 +45,8 @@ def _deepseek() -> Any:
         **_COMMON, hidden_size=288, intermediate_size=416, moe_intermediate_size=192,
         num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, q_lora_rank=160,
         kv_lora_rank=512, qk_rope_head_dim=64, qk_nope_head_dim=96, v_head_dim=64,
-        n_routed_experts=EXPERTS, n_shared_experts=1, num_experts_per_tok=EXPERTS, first_k_dense_replace=1,
-        n_group=1, topk_group=1,
+        n_routed_experts=EXPERTS, n_shared_experts=1, num_experts_per_tok=EXPERTS,
+        first_k_dense_replace=1, n_group=1, topk_group=1,
     )  # fmt: skip
 
 
@@ -54,7 +54,8 @@ def _qwen3_moe() -> Any:
     return hf.Qwen3MoeConfig(
         **_COMMON, hidden_size=288, intermediate_size=416, moe_intermediate_size=192,
         num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=80,
-        num_experts=EXPERTS, num_experts_per_tok=EXPERTS, decoder_sparse_step=1, norm_topk_prob=True,
+        num_experts=EXPERTS, num_experts_per_tok=EXPERTS, decoder_sparse_step=1,
+        norm_topk_prob=True,
     )  # fmt: skip
 
 
