@@ -3,15 +3,29 @@
 
 from types import MappingProxyType
 
+_FP4_DEQUANT = "vllm_ascend_bringup.kernels.fp4_dequant"
 _FP8_DEQUANT = "vllm_ascend_bringup.kernels.fp8_dequant"
+_INT_DEQUANT = "vllm_ascend_bringup.kernels.int_dequant"
 
 # kernel -> implementation -> "module:attribute". The module also has verify(...) -> (ok, reason).
 KERNELS = MappingProxyType(
     {
+        "fp4_dequant": MappingProxyType(
+            {
+                "numba": f"{_FP4_DEQUANT}.numba_kernel:fp4_dequant",
+                "reference": f"{_FP4_DEQUANT}.reference:fp4_dequant",
+            }
+        ),
         "fp8_dequant": MappingProxyType(
             {
                 "numba": f"{_FP8_DEQUANT}.numba_kernel:fp8_dequant",
                 "reference": f"{_FP8_DEQUANT}.reference:fp8_dequant",
+            }
+        ),
+        "int_dequant": MappingProxyType(
+            {
+                "numba": f"{_INT_DEQUANT}.numba_kernel:int_dequant",
+                "reference": f"{_INT_DEQUANT}.reference:int_dequant",
             }
         ),
     }

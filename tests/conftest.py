@@ -10,8 +10,9 @@ import torch
 
 from vllm_ascend_bringup.checkpoint import read_checkpoint
 from vllm_ascend_bringup.decode import Decoder
+from vllm_ascend_bringup.formats.families.base import LeftAlone
 from vllm_ascend_bringup.formats.pairing import decode_plan, refuse_low_precision
-from vllm_ascend_bringup.formats.schemes import scheme_table
+from vllm_ascend_bringup.formats.schemes import checkpoint_schemes
 from vllm_ascend_bringup.lazy_weight import LazyWeight
 from vllm_ascend_bringup.weights import ShardReader, decoding_stream
 
@@ -40,6 +41,8 @@ def poisoned_memory(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
+        # torch caches which functions it treats as constructors; ours are not among them.
+        torch.utils._device._device_constructors()
         for name in ("empty", "empty_like"):
             patch.setattr(torch, name, _poisoned(getattr(torch, name)))
         yield
@@ -54,11 +57,10 @@ def decode_checkpoint() -> DecodeCheckpoint:
 
     def decode(folder: Path, dtype: torch.dtype = torch.bfloat16) -> dict[str, torch.Tensor]:
         checkpoint = read_checkpoint(folder)
-        settings = checkpoint.quantization.settings if checkpoint.quantization else {}
-        table = scheme_table(settings)
+        table = checkpoint_schemes(checkpoint)
         reader = ShardReader(folder)
         stream = ((t.name, reader.read(t.name, t.shard)) for t in checkpoint.tensors.values())
-        if table is None:
+        if isinstance(table, LeftAlone):
             refuse_low_precision(checkpoint.tensors, "config.json has no settings for them")
             return dict(stream)
         plan = decode_plan(checkpoint.tensors, table)

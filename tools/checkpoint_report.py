@@ -8,6 +8,7 @@ What it cannot see: tensor values (a scale may hold NaN), whether vLLM's model c
 these tensor names, and code behind ``auto_map``.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -17,8 +18,9 @@ from typing import Any
 
 from vllm_ascend_bringup.checkpoint import Checkpoint, TensorInfo, read_checkpoint
 from vllm_ascend_bringup.errors import BringupError
+from vllm_ascend_bringup.formats.families.base import LeftAlone
 from vllm_ascend_bringup.formats.pairing import DecodePlan, decode_plan, refuse_low_precision
-from vllm_ascend_bringup.formats.schemes import scheme_table
+from vllm_ascend_bringup.formats.schemes import checkpoint_schemes
 from vllm_ascend_bringup.model_facts import ModelFacts, model_facts
 from vllm_ascend_bringup.settings import Settings, read_settings
 from vllm_ascend_bringup.tools.vllm_registry import installed_vllm
@@ -31,6 +33,7 @@ _DECODED_BYTES = 2
 # (ReplicatedLinear in vllm/model_executor/models/deepseek_v2.py).
 _REPLICATED = re.compile(r"\.(gate|router|q_a_proj|kv_a_proj_with_mqa)\.weight$")
 _KV_PROJECTION = re.compile(r"\.(k_proj|v_proj)\.weight$")
+_WHOLE, _BY_KV_HEADS, _BY_RANKS = "whole", "by KV heads", "by ranks"
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def report_checkpoint(path: str | Path) -> CheckpointReport:
         problems.append(Problem("error", str(error), error.exit_code))
     pairings = plan.pairings if plan else {}
     source = checkpoint.quantization
+    stored, decoded = _bytes_by_split(checkpoint, None), _bytes_by_split(checkpoint, plan)
     return CheckpointReport(
         path=str(checkpoint.path),
         model=model,
@@ -118,9 +122,9 @@ def report_checkpoint(path: str | Path) -> CheckpointReport:
         tensors=len(checkpoint.tensors),
         shards=len(checkpoint.shards),
         stored_bytes=checkpoint.nbytes,
-        decoded_bytes=_rank_bytes(checkpoint, model, plan, 1),
+        decoded_bytes=sum(decoded.values()),
         tp_sizes=tuple(
-            _tp_size(checkpoint, model, plan, tp) for tp in _TP_SIZES if model.allows_tp(tp)
+            _tp_size(model, stored, decoded, tp) for tp in _TP_SIZES if model.allows_tp(tp)
         ),
         problems=tuple(problems),
     )
@@ -140,46 +144,55 @@ def _plan(checkpoint: Checkpoint, settings: Settings) -> tuple[DecodePlan | None
     if checkpoint.quantization is None:
         refuse_low_precision(checkpoint.tensors, "the config has no quantization settings")
         return None, "loaded as it is"
-    table = scheme_table(checkpoint.quantization.settings)
-    if table is None:
-        return None, "left to vLLM: not a format that this plugin decodes"
+    table = checkpoint_schemes(checkpoint)
+    if isinstance(table, LeftAlone):
+        return None, f"left to vLLM: {table.reason}"
     plan = decode_plan(checkpoint.tensors, table)
     if settings.dequant == "never":
         return plan, "left to vLLM, because VLLM_ASCEND_BRINGUP_DEQUANT=never"
     return plan, "decoded while loading, each rank its own slice, to the dtype vLLM serves in"
 
 
-def _tp_size(checkpoint: Checkpoint, model: ModelFacts, plan: DecodePlan | None, tp: int) -> TpSize:
+def _tp_size(
+    model: ModelFacts, stored: Mapping[str, int], decoded: Mapping[str, int], tp: int
+) -> TpSize:
     return TpSize(
         tp=tp,
         query_heads=model.query_heads // tp,
         kv_heads=max(1, model.kv_heads // tp),
         kv_replicas=1 if model.attention == "MLA" else model.kv_replicas(tp),
-        stored_bytes=_rank_bytes(checkpoint, model, None, tp),
-        decoded_bytes=_rank_bytes(checkpoint, model, plan, tp),
+        stored_bytes=_rank_bytes(stored, model, tp),
+        decoded_bytes=_rank_bytes(decoded, model, tp),
     )
 
 
-def _rank_bytes(checkpoint: Checkpoint, model: ModelFacts, plan: DecodePlan | None, tp: int) -> int:
-    """Weight bytes of one rank: on disk, or decoded by ``plan``.
+def _rank_bytes(by_split: Mapping[str, int], model: ModelFacts, tp: int) -> int:
+    """Weight bytes of one rank.
 
     An estimate by tensor names: matrices are divided over the ranks, K and V projections over at
     most as many ranks as there are KV heads; vectors, routers and MLA down projections are whole
     on each. vLLM pads the vocabulary to a multiple of 64, which is not counted.
     """
-    total = 0.0
+    kv_parts = tp if model.attention == "MLA" else min(tp, max(1, model.kv_heads))
+    parts = {_WHOLE: 1, _BY_KV_HEADS: kv_parts, _BY_RANKS: tp}
+    return round(sum(nbytes / parts[split] for split, nbytes in by_split.items()))
+
+
+def _bytes_by_split(checkpoint: Checkpoint, plan: DecodePlan | None) -> Mapping[str, int]:
+    """Weight bytes of the model by how ranks divide them: on disk, or decoded by ``plan``."""
+    total: Counter[str] = Counter()
     for name, tensor in checkpoint.tensors.items():
         if plan and (name in plan.scales or name in plan.dropped):
             continue
-        decoded = plan is not None and name in plan.pairings
-        nbytes = tensor.numel * _DECODED_BYTES if decoded else tensor.nbytes
-        total += nbytes / _parts(tensor, model, tp)
-    return round(total)
+        nbytes = tensor.nbytes
+        if plan and name in plan.pairings:
+            outputs = plan.pairings[name].outputs
+            nbytes = _DECODED_BYTES * sum(math.prod(shape) for _, shape in outputs)
+        total[_split(tensor)] += nbytes
+    return total
 
 
-def _parts(tensor: TensorInfo, model: ModelFacts, tp: int) -> int:
+def _split(tensor: TensorInfo) -> str:
     if len(tensor.shape) < 2 or _REPLICATED.search(tensor.name):
-        return 1
-    if _KV_PROJECTION.search(tensor.name) and model.attention != "MLA":
-        return min(tp, max(1, model.kv_heads))
-    return tp
+        return _WHOLE
+    return _BY_KV_HEADS if _KV_PROJECTION.search(tensor.name) else _BY_RANKS

@@ -2,7 +2,9 @@
 """The ``bringup`` command: arguments, exit codes, nothing else."""
 
 import json
+import re
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,6 +64,62 @@ def inspect(
     else:
         render_checkpoint(report, Console())
     raise typer.Exit(report.exit_code)
+
+
+class _Dtype(str, Enum):
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Directory of the checkpoint.")],
+    destination: Annotated[Path, typer.Argument(help="Directory to create.")],
+    dtype: Annotated[_Dtype, typer.Option(help="Type of the weights; 310P needs float16.")],
+    shard_size: Annotated[
+        str, typer.Option(help="Most bytes of one shard, such as 5GB or 500MB.")
+    ] = "5GB",
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Decode everything again and compare it with the files."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, write nothing.")
+    ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="One task per shard on the running Ray cluster.")
+    ] = False,
+    as_json: _Json = False,
+) -> None:
+    """Rewrite a low-precision checkpoint as plain bf16 or fp16, which anything can load.
+
+    A killed conversion goes on where it was when the same command is run again. What it cannot
+    see: whether the model class that will load the result wants exactly these tensor names.
+    """
+    from vllm_ascend_bringup.conversion.run import convert as run
+    from vllm_ascend_bringup.tools.rendering import progress_bar, render_conversion
+
+    with progress_bar() as stage:
+        report = run(
+            source, destination, dtype.value, _bytes_in(shard_size), dry_run=dry_run,
+            verify=verify, on_ray=ray, stage=stage,
+        )  # fmt: skip
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        render_conversion(report, Console())
+
+
+def _bytes_in(size: str) -> int:
+    """``5GB`` (powers of ten) or ``5GiB`` (powers of two) as bytes."""
+    match = re.fullmatch(r"(\d+)\s*([KMGT]?)(i?)B?", size.strip(), re.IGNORECASE)
+    if match is None or int(match[1]) == 0:
+        raise typer.BadParameter(
+            f"{size!r} is no size: write 5GB or 500MB", param_hint="--shard-size"
+        )
+    base = 1024 if match[3] else 1000
+    power = " KMGT".index(match[2].upper() or " ")
+    return int(match[1]) * int(base**power)
 
 
 @app.command()

@@ -1,14 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text for a terminal. JSON comes from the reports' own ``to_json``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from vllm_ascend_bringup.tools.checkpoint_report import CheckpointReport
 from vllm_ascend_bringup.tools.demo import DemoReport
+
+if TYPE_CHECKING:  # it imports torch, for which `inspect` has no time
+    from vllm_ascend_bringup.conversion.run import ConversionReport, Stage
 
 
 def render_checkpoint(report: CheckpointReport, console: Console) -> None:
@@ -41,6 +55,55 @@ def render_checkpoint(report: CheckpointReport, console: Console) -> None:
         console.print(text, highlight=False, soft_wrap=True)
     if not report.problems:
         console.print("no problems found", style="green")
+
+
+@contextmanager
+def progress_bar() -> "Iterator[Stage]":
+    """A bar on stderr with rate and time left, one per stage of a conversion."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), DownloadColumn(),
+        TransferSpeedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+
+        def stage(text: str, nbytes: int) -> Callable[[int], None]:
+            task = bars.add_task(text, total=nbytes)
+            return lambda done: bars.advance(task, done)
+
+        yield stage
+
+
+def render_conversion(report: "ConversionReport", console: Console) -> None:
+    """Print what ``convert`` did, or would do."""
+    facts = {
+        "checkpoint": report.source,
+        "formats": _counts(report.formats),
+        "left out": f"{report.left_out} scales and other tensors that decoding uses up",
+        "stored": _bytes(report.source_bytes),
+        "result": f"{report.destination}: {report.tensors} tensors in {report.shards} shards, "
+        f"{_bytes(report.bytes)}, {report.dtype}",
+        "also copied": ", ".join(report.copied) or "nothing",
+    }
+    if report.skipped:
+        facts["left behind"] = ", ".join(report.skipped)
+    if report.resumed:
+        facts["resumed"] = f"{report.resumed} shards were finished and had their checksums"
+    for label, value in facts.items():
+        console.print(f"{label + ':':24}{escape(value)}", highlight=False, soft_wrap=True)
+    if report.nan_weights:
+        names = ", ".join(report.nan_weights[:8])
+        console.print(f"[yellow]note[/]: NaN codes stay NaN in {escape(names)}", soft_wrap=True)
+    if report.dry_run:
+        console.print(
+            f"dry run: nothing written, {_bytes(report.needed_bytes)} to write, "
+            f"{_bytes(report.free_bytes)} free",
+            highlight=False,
+        )
+        if report.free_bytes < report.needed_bytes:
+            console.print("[yellow]note[/]: there is not enough space")
+    else:
+        verified = ", verified byte for byte" if report.verified else ""
+        console.print(f"[green]done[/] in {report.seconds:.1f} s{verified}", highlight=False)
 
 
 def render_demo(report: DemoReport, console: Console) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decode slices of low-precision weights into parameters, on a pool of threads.
+"""Decode slices of low-precision weights into tensors, on a pool of threads.
 
 One Decoder lives for one load. It owns the threads, the staging buffers for parameters on another
 device, and the counts that the load reports.
@@ -12,14 +12,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise, product
 
 import torch
 
 from vllm_ascend_bringup.errors import FormatError
+from vllm_ascend_bringup.kernels.fp4_dequant import fp4_dequant
 from vllm_ascend_bringup.kernels.fp8_dequant import CODE_FORMATS, fp8_dequant
+from vllm_ascend_bringup.kernels.int_dequant import int_dequant
 
 # Below this a weight is decoded by the calling thread: handing it over costs more.
 _MIN_ELEMENTS_PER_TASK = 1 << 16
@@ -29,6 +31,12 @@ STAGING_BYTES = 64 << 20
 
 _MADV_POPULATE_WRITE = 23  # linux/mman.h, since Linux 5.14
 
+# Two codes in a byte, and the bits of an integer code.
+_PACKED = frozenset({"e2m1", "int4"})
+_INT_BITS = {"int4": 4, "int8": 8}
+# Largest magnitude of a decoded code, before the scale.
+_LARGEST = {**CODE_FORMATS, "e2m1": 6.0, "int4": 15.0, "int8": 255.0}
+
 Slices = tuple[slice, ...]
 
 
@@ -36,8 +44,10 @@ Slices = tuple[slice, ...]
 class ScaledTensor:
     """A weight as it is on disk.
 
-    codes: ``[..., N, K]`` uint8, usually memory-mapped. scale: float32 ``[..., R, C]``, the grid.
-    block: (bn, bk). name and shard are for messages.
+    codes: uint8 ``[..., N, bytes of a row]``, usually memory-mapped; a byte is one code of
+    ``code_format``, or two (e2m1, int4; the low four bits first). scale: float32 ``[..., R, C]``,
+    the grid. block: (bn, bk). columns: K, where it is not what the codes' bytes make. zero: uint8
+    ``[..., R, C]`` of integer codes, or None. name and shard are for messages.
     """
 
     name: str
@@ -46,6 +56,57 @@ class ScaledTensor:
     scale: torch.Tensor
     block: tuple[int, int]
     code_format: str = "e4m3fn"
+    columns: int | None = None
+    zero: torch.Tensor | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether a byte holds two codes."""
+        return self.code_format in _PACKED
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``[..., N, K]``, decoded."""
+        *rows, nbytes = self.codes.shape
+        return (*rows, self.columns or nbytes * (2 if self.packed else 1))
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """A rectangle of one matrix of a weight, and where it goes.
+
+    codes: uint8 ``[n, bytes]``. scale, zero: the whole matrix's. offset: (row, column) of the
+    rectangle in the matrix. out: ``[n, k]``.
+    """
+
+    source: ScaledTensor
+    codes: torch.Tensor
+    scale: torch.Tensor
+    zero: torch.Tensor | None
+    offset: tuple[int, int]
+    out: torch.Tensor
+
+    def rows(self, start: int, stop: int, out: torch.Tensor) -> "_Matrix":
+        """These rows of it, to go into ``out``."""
+        row, column = self.offset
+        return replace(self, codes=self.codes[start:stop], offset=(row + start, column), out=out)
+
+    def decode(self) -> bool:
+        """Run the kernel; returns whether a NaN code was met."""
+        source = self.source
+        if source.code_format in _INT_BITS:
+            int_dequant(
+                self.codes, self.scale, self.zero, self.out, bits=_INT_BITS[source.code_format],
+                block=source.block, offset=self.offset,
+            )  # fmt: skip
+            return False
+        if source.packed:
+            fp4_dequant(self.codes, self.scale, self.out, block=source.block, offset=self.offset)
+            return False
+        return fp8_dequant(
+            self.codes, self.scale, self.out, block=source.block, offset=self.offset,
+            code_format=source.code_format,
+        )  # fmt: skip
 
 
 @dataclass
@@ -70,7 +131,7 @@ class Decoder:
         self.force_staging = force_staging
         self.counts = DecodeCounts()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bringup-decode")
-        self._staging: list[torch.Tensor] = []
+        self._local = threading.local()  # staging buffers: callers may be several threads
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Decoder":
@@ -78,7 +139,7 @@ class Decoder:
 
     def __exit__(self, *exception: object) -> None:
         self._pool.shutdown()
-        self._staging.clear()
+        self._local = threading.local()
 
     def decode(self, source: ScaledTensor, region: Slices, out: torch.Tensor) -> None:
         """Decode ``source[region]`` into ``out``: same shape, bfloat16, float16 or float32.
@@ -87,44 +148,35 @@ class Decoder:
         """
         self.counts.elements += out.numel()
         self.counts.weights.add(source.name)
-        for codes, scale, offset, target in _matrices(source, region, out):
-            if target.numel() == 0:
+        for matrix in _matrices(source, region, out):
+            if matrix.out.numel() == 0:
                 continue
-            on_host = target.device.type == "cpu" and not self.force_staging
-            if on_host and target.stride(1) == 1:
-                self._wait(self._submit(source, codes, scale, offset, target, fresh=True))
+            on_host = matrix.out.device.type == "cpu" and not self.force_staging
+            if on_host and matrix.out.stride(1) == 1:
+                self._wait(self._submit(matrix, fresh=True))
             else:
-                self._decode_staged(source, codes, scale, offset, target)
-            self._check_overflow(source, scale, target)
+                self._decode_staged(matrix)
+            self._check_overflow(matrix)
 
-    def _submit(
-        self,
-        source: ScaledTensor,
-        codes: torch.Tensor,
-        scale: torch.Tensor,
-        offset: tuple[int, int],
-        out: torch.Tensor,
-        fresh: bool = False,
-    ) -> "list[Future[None]]":
+    def _submit(self, matrix: _Matrix, fresh: bool = False) -> "list[Future[None]]":
         """Start decoding one matrix, rows divided over the threads.
 
-        ``fresh``: ``out`` may be memory that was never written, as a new parameter is.
+        ``fresh``: its ``out`` may be memory that was never written, as a new parameter is.
         """
+        out = matrix.out
 
         def task(start: int, stop: int) -> None:
+            part = matrix.rows(start, stop, out[start:stop])
             if fresh:
-                _populate(out[start:stop])
-            if fp8_dequant(
-                codes[start:stop], scale, out[start:stop], block=source.block,
-                offset=(offset[0] + start, offset[1]), code_format=source.code_format,
-            ):  # fmt: skip
+                _populate(part.out)
+            if part.decode():
                 with self._lock:
-                    self.counts.nan_weights.add(source.name)
+                    self.counts.nan_weights.add(matrix.source.name)
 
         rows = out.shape[0]
         # Two tasks per thread even out rows whose pages are not in memory yet.
         tasks = max(1, min(2 * self.threads, rows, out.numel() // _MIN_ELEMENTS_PER_TASK))
-        if tasks == 1:
+        if tasks == 1 or self.threads == 1:
             task(0, rows)
             return []
         bounds = [rows * i // tasks for i in range(tasks + 1)]
@@ -134,29 +186,21 @@ class Decoder:
         for future in futures:
             future.result()
 
-    def _decode_staged(
-        self,
-        source: ScaledTensor,
-        codes: torch.Tensor,
-        scale: torch.Tensor,
-        offset: tuple[int, int],
-        out: torch.Tensor,
-    ) -> None:
+    def _decode_staged(self, matrix: _Matrix) -> None:
         """Decode on the host into a reused buffer and copy from there.
 
         For parameters on a device (some CANN builds cannot cast fp8 there) and for transposed
         ones. A matrix larger than one buffer goes in parts, and the next part is decoded into the
         second buffer while the first is copied.
         """
+        out = matrix.out
         columns = out.shape[1]
         rows = max(1, STAGING_BYTES // (columns * out.element_size()))
         pending: tuple[list[Future[None]], torch.Tensor, int, int] | None = None
         for part, start in enumerate(range(0, out.shape[0], rows)):
             stop = min(out.shape[0], start + rows)
             staging = self._buffer(part % 2, stop - start, columns, out.dtype)
-            futures = self._submit(
-                source, codes[start:stop], scale, (offset[0] + start, offset[1]), staging
-            )
+            futures = self._submit(matrix.rows(start, stop, staging))
             if pending:
                 self._copy(out, *pending)
             pending = (futures, staging, start, stop)
@@ -176,44 +220,50 @@ class Decoder:
 
     def _buffer(self, which: int, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
         size = rows * columns * dtype.itemsize
-        while len(self._staging) <= which:
-            self._staging.append(torch.empty(0, dtype=torch.uint8))
-        if self._staging[which].numel() < size:
-            self._staging[which] = torch.empty(size, dtype=torch.uint8)
-        return self._staging[which][:size].view(dtype).view(rows, columns)
+        buffers: dict[int, torch.Tensor] = self._local.__dict__.setdefault("staging", {})
+        if which not in buffers or buffers[which].numel() < size:
+            buffers[which] = torch.empty(size, dtype=torch.uint8, device="cpu")
+        return buffers[which][:size].view(dtype).view(rows, columns)
 
-    def _check_overflow(self, source: ScaledTensor, scale: torch.Tensor, out: torch.Tensor) -> None:
+    def _check_overflow(self, matrix: _Matrix) -> None:
         """fp16 ends at 65504, and 448 times a scale can exceed it; bf16 only by a broken scale.
 
         The bound makes this free for every healthy checkpoint: the decoded values are looked at
-        only if some scale could overflow. e4m3 codes hold no infinity, so one in ``out`` is new.
+        only if some scale could overflow. Of all codes only e5m2's hold infinities; one in
+        ``out`` is new otherwise.
         """
+        source, out = matrix.source, matrix.out
         limit = torch.finfo(out.dtype).max
-        if float(scale.max()) * CODE_FORMATS[source.code_format] <= limit and (
-            source.code_format != "e5m2"
-        ):
+        largest = float(matrix.scale.max())
+        if largest * _LARGEST[source.code_format] <= limit and source.code_format != "e5m2":
             return
         infinite = torch.isinf(out)
         if bool(infinite.any()):
             raise FormatError(
                 f"{int(infinite.sum())} values of {source.name} in {source.shard} exceed "
-                f"{str(out.dtype).removeprefix('torch.')} (largest scale {float(scale.max()):g})",
+                f"{str(out.dtype).removeprefix('torch.')} (largest scale {largest:g})",
                 f"values up to {limit:g}",
-                "serve with --dtype bfloat16 if the chip has it (310P does not); otherwise this "
+                "use --dtype bfloat16 if the chip has it (310P does not); otherwise this "
                 "checkpoint does not fit float16",
             )
 
 
-def _matrices(
-    source: ScaledTensor, region: Slices, out: torch.Tensor
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, tuple[int, int], torch.Tensor]]:
-    """The region matrix by matrix: codes, grid, offset of the codes in the weight, target."""
+def _matrices(source: ScaledTensor, region: Slices, out: torch.Tensor) -> Iterator[_Matrix]:
+    """The region matrix by matrix."""
     *lead, rows, columns = region
     ranges = [range(s.start, s.stop) for s in lead]
+    in_bytes = columns
+    if source.packed:
+        in_bytes = slice(columns.start // 2, -(-columns.stop // 2))
     for at, position in zip(product(*ranges), product(*map(_indices, ranges)), strict=True):
-        yield (
-            source.codes[at][rows, columns],
+        codes = source.codes[at][rows, in_bytes]
+        if codes.shape[0] > 1 and codes.shape[1] > 1 and codes.stride(1) != 1:
+            codes = codes.contiguous()  # experts packed along rows: kernels walk along columns
+        yield _Matrix(
+            source,
+            codes,
             source.scale[at],
+            None if source.zero is None else source.zero[at],
             (rows.start, columns.start),
             out[position],
         )
@@ -235,17 +285,18 @@ def _populate(out: torch.Tensor) -> None:
     page = mmap.PAGESIZE
     first, end = -(-out.data_ptr() // page), (out.data_ptr() + out.nbytes) // page
     if end > first and not (_is_mapped(first * page) and _is_mapped((end - 1) * page)):
-        _libc().madvise(first * page, (end - first) * page, _MADV_POPULATE_WRITE)
+        libc().madvise(first * page, (end - first) * page, _MADV_POPULATE_WRITE)
 
 
 def _is_mapped(page_address: int) -> bool:
     residency = ctypes.c_ubyte()
-    _libc().mincore(page_address, mmap.PAGESIZE, ctypes.byref(residency))
+    libc().mincore(page_address, mmap.PAGESIZE, ctypes.byref(residency))
     return bool(residency.value & 1)
 
 
 @cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """The C library, for advice to the kernel about memory."""
     libc = ctypes.CDLL(None)
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
@@ -263,7 +314,8 @@ def warm_up(dtype: torch.dtype) -> None:
         cpu = torch.device("cpu")  # vLLM builds models under the device they serve on
         code = torch.zeros(1, 1, dtype=torch.uint8, device=cpu)
         scale = torch.ones(1, 1, dtype=torch.float32, device=cpu)
-        fp8_dequant(code, scale, torch.empty(1, 1, dtype=dtype, device=cpu), block=(1, 1))
+        out = torch.empty(1, 1, dtype=dtype, device=cpu)
+        fp8_dequant(code, scale, out, block=(1, 1))
 
     threading.Thread(target=run, name="bringup-warm-up", daemon=True).start()
 

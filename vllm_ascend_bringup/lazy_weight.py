@@ -88,7 +88,7 @@ class LazyWeight(torch.Tensor):
     @classmethod
     def wrap(cls, source: ScaledTensor, decoder: Decoder, dtype: torch.dtype) -> "LazyWeight":
         """The whole of ``source`` as a tensor of ``dtype`` (bfloat16, float16 or float32)."""
-        shape = source.codes.shape
+        shape = source.shape
         window = _Window(tuple(slice(0, n) for n in shape), tuple(range(len(shape))))
         return cls(source, decoder, dtype, window)
 

@@ -6,6 +6,7 @@ Imported by ``plugin.register`` only, since it imports vLLM.
 
 import contextlib
 import itertools
+import math
 import re
 import time
 from collections.abc import Generator
@@ -18,10 +19,11 @@ from vllm.distributed import get_tensor_model_parallel_rank, get_tensor_model_pa
 from vllm.logger import init_logger
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
-from vllm_ascend_bringup.checkpoint import TensorInfo, read_tensors
+from vllm_ascend_bringup.checkpoint import read_tensors
 from vllm_ascend_bringup.decode import Decoder, default_threads
 from vllm_ascend_bringup.errors import CheckpointError, LoadError, listed
-from vllm_ascend_bringup.formats.pairing import decode_plan
+from vllm_ascend_bringup.formats.base import Shape
+from vllm_ascend_bringup.formats.pairing import decode_plan, output_shapes
 from vllm_ascend_bringup.load_audit import LOW_PRECISION_DTYPES, LoadAudit
 from vllm_ascend_bringup.quantization import METHOD, AscendDequantConfig, remaining_settings
 from vllm_ascend_bringup.settings import Settings, read_settings
@@ -51,6 +53,8 @@ class BringupModelLoader(DefaultModelLoader):
         settings = read_settings()
         decodes = model_config.quantization == METHOD
         if not decodes and (model_config.quantization is not None or settings.dequant == "never"):
+            if model_config.quantization is not None:
+                _LOGGER.info("quantization method %s is left alone", model_config.quantization)
             super().load_weights(model, model_config)
             return
         views = remaining_settings(model_config) if decodes else []
@@ -118,7 +122,8 @@ class _Session:
         self._model_config = model_config
         self._decoder = decoder
         self._started = time.perf_counter()
-        self._planned: dict[str, TensorInfo] = {}
+        self._planned: dict[str, Shape] = {}
+        self._weights = 0
         self._streamed: set[str] = set()
 
     def watch(
@@ -145,28 +150,30 @@ class _Session:
         """Decode one source; names come with ``prefix``, which the checkpoint does not have."""
         shards = sorted(Path(file).name for file in files)
         tensors, _ = read_tensors(folder, shards)
-        settings = AscendDequantConfig.find_settings(self._model_config.hf_config)
-        plan = decode_plan(tensors, AscendDequantConfig(settings).table)
-        self._planned |= {name: p.weight for name, p in plan.pairings.items()}
+        plan = decode_plan(tensors, AscendDequantConfig.find(self._model_config.hf_config).table)
+        planned = output_shapes(plan)
+        self._planned |= planned
+        self._weights += len(plan.pairings)
         unprefixed = ((name.removeprefix(prefix), tensor) for name, tensor in weights)
         with ReadAhead([folder / shard for shard in shards]) as read_ahead:
-            for name, tensor in decoding_stream(
+            decoded = decoding_stream(
                 unprefixed, plan, ShardReader(folder), self._decoder,
                 self._model_config.dtype, read_ahead,
-            ):  # fmt: skip
-                if name in plan.pairings:
+            )  # fmt: skip
+            for name, tensor in self._audit.unwatched(decoded):
+                if name in planned:
                     self._streamed.add(name)
                 yield prefix + name, tensor
 
     def finish(self, model: torch.nn.Module, settings: Settings) -> None:
         """Report in one line, and raise LoadError (or warn) for anything left over."""
         counts = self._decoder.counts
-        elements = sum(tensor.numel for tensor in self._planned.values())
+        elements = sum(math.prod(shape) for shape in self._planned.values())
         rank, ranks = get_tensor_model_parallel_rank(), get_tensor_model_parallel_world_size()
         _LOGGER.info(
-            "TP rank %d of %d: decoded %d of %d elements of %d fp8 weights to %s in %.2f s, "
+            "TP rank %d of %d: decoded %d of %d elements of %d weights to %s in %.2f s, "
             "%d threads, not lazy: %s",
-            rank, ranks, counts.elements, elements, len(self._planned), self._model_config.dtype,
+            rank, ranks, counts.elements, elements, self._weights, self._model_config.dtype,
             time.perf_counter() - self._started, self._decoder.threads,
             counts.materialized or "none",
         )  # fmt: skip

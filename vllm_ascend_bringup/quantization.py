@@ -11,38 +11,45 @@ import os
 from typing import Any
 
 import torch
+from vllm.logger import init_logger
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
 
 from vllm_ascend_bringup import ascend_layers
 from vllm_ascend_bringup.checkpoint import MODELSLIM_FILE, read_checkpoint
 from vllm_ascend_bringup.decode import warm_up
 from vllm_ascend_bringup.errors import SettingsError
+from vllm_ascend_bringup.formats.families.base import LeftAlone, SchemeTable, config_facts
 from vllm_ascend_bringup.formats.pairing import decode_plan
-from vllm_ascend_bringup.formats.schemes import SchemeTable, scheme_table
+from vllm_ascend_bringup.formats.schemes import scheme_table
 from vllm_ascend_bringup.settings import read_settings
 
 METHOD = "ascend_dequant"
 # Load formats that go through our loader; "dummy" reads no checkpoint.
 LOAD_FORMATS = ("auto", "hf", "safetensors")
 _HARMLESS_LOAD_FORMATS = (*LOAD_FORMATS, "dummy")
-# Where the original settings are kept inside the rewritten ones.
-_SOURCE = "source"
+# Where the original settings, and what else of the config says how to read them, are kept inside
+# the rewritten ones.
+_SOURCE, _FACTS = "source", "facts"
 _VIEW_NAMES = ("quantization_config", "compression_config")
+_LOGGER = init_logger("vllm.ascend_bringup.quantization")
 
 
 class AscendDequantConfig(QuantizationConfig):
     """Quantization config of a checkpoint that our loader decodes.
 
-    ``settings``: the checkpoint's quantization settings, as published.
+    ``settings``: the checkpoint's quantization settings, as published. ``facts``: see
+    ``config_facts``.
     """
 
-    def __init__(self, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, settings: dict[str, Any] | None = None, facts: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
-        table = scheme_table(settings or {})
-        if table is None:
+        table = scheme_table(settings or {}, facts or {})
+        if isinstance(table, LeftAlone):
             raise SettingsError(
-                f"quantization method {METHOD} for a checkpoint without fp8 settings that it knows",
-                "a checkpoint whose config says how its fp8 weights are scaled",
+                f"quantization method {METHOD}, but {table.reason}",
+                "a checkpoint whose config says how its low-precision weights are scaled",
                 f"leave out --quantization {METHOD}: it is chosen automatically",
             )
         self.settings = dict(settings or {})
@@ -72,17 +79,17 @@ class AscendDequantConfig(QuantizationConfig):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AscendDequantConfig":
         """From the rewritten settings (see ``rewrite_settings``)."""
-        return cls(config.get(_SOURCE))
+        return cls(config.get(_SOURCE), config.get(_FACTS))
 
-    @staticmethod
-    def find_settings(hf_config: Any) -> dict[str, Any]:
-        """The settings as published, from a config that ``rewrite_settings`` has rewritten."""
+    @classmethod
+    def find(cls, hf_config: Any) -> "AscendDequantConfig":
+        """From a model's config that ``rewrite_settings`` has rewritten."""
         for config in _configs(hf_config).values():
             for name in _VIEW_NAMES:
                 view = getattr(config, name, None)
                 if view and view.get("quant_method") == METHOD:
-                    return dict(view[_SOURCE])
-        return {}
+                    return cls.from_config(view)
+        return cls()
 
     @classmethod
     def override_quantization_method(
@@ -99,7 +106,11 @@ class AscendDequantConfig(QuantizationConfig):
             return METHOD
         if user_quant not in (None, METHOD, method) or not _platform_needs_decoding():
             return None
-        if scheme_table(hf_quant_cfg) is None or _is_modelslim(hf_config):
+        table = scheme_table(hf_quant_cfg, _facts_of(hf_config))
+        if _is_modelslim(hf_config):
+            table = LeftAlone(f"{MODELSLIM_FILE}: ModelSlim weights, which vllm-ascend executes")
+        if isinstance(table, LeftAlone):
+            _LOGGER.info_once("quantization left alone: %s", table.reason)
             return None
         rewrite_settings(hf_quant_cfg, hf_config)
         return METHOD
@@ -136,7 +147,7 @@ def rewrite_settings(settings: dict[str, Any], hf_config: Any) -> None:
     """
     source = copy.deepcopy(settings)
     settings.clear()
-    settings.update(quant_method=METHOD, **{_SOURCE: source})
+    settings.update(quant_method=METHOD, **{_SOURCE: source, _FACTS: _facts_of(hf_config)})
     for config in _configs(hf_config).values():
         for name in _VIEW_NAMES:
             if getattr(config, name, None):
@@ -161,6 +172,10 @@ def _configs(hf_config: Any) -> dict[str, Any]:
     inner = {name: value for name, value in vars(hf_config or object).items()
              if hasattr(value, "to_dict")}  # fmt: skip
     return {"hf_config": hf_config, **inner}
+
+
+def _facts_of(hf_config: Any) -> dict[str, Any]:
+    return config_facts(hf_config.to_dict()) if hf_config is not None else {}
 
 
 def _is_modelslim(hf_config: Any) -> bool:

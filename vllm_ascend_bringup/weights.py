@@ -8,6 +8,7 @@ whichever shard holds them; order and sharding do not matter.
 import os
 import threading
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors import safe_open
 
 from vllm_ascend_bringup.decode import Decoder, ScaledTensor
 from vllm_ascend_bringup.errors import FormatError
-from vllm_ascend_bringup.formats.base import Pairing, scale_grid
+from vllm_ascend_bringup.formats.base import Pairing
 from vllm_ascend_bringup.formats.pairing import DecodePlan
 from vllm_ascend_bringup.lazy_weight import LazyWeight
 
@@ -62,33 +63,86 @@ def decoding_stream(
         if pairing is None:
             yield name, tensor
         else:
-            scale = reader.read(pairing.scale.name, pairing.scale.shard)
-            yield name, LazyWeight.wrap(scaled_tensor(pairing, tensor, scale), decoder, dtype)
+            yield from lazy_weights(pairing, tensor, reader, decoder, dtype)
 
 
-def scaled_tensor(pairing: Pairing, codes: torch.Tensor, scale: torch.Tensor) -> ScaledTensor:
-    """Join codes ``[..., N, K]`` and scale, both as stored. Raises FormatError for bad scales."""
-    grid = scale_grid(pairing, scale)
-    codes = codes.view(torch.uint8)
-    weight = pairing.weight
-    _refuse_lost_blocks(pairing, codes, grid)
-    return ScaledTensor(weight.name, weight.shard, codes, grid, pairing.block, pairing.code_format)
+def lazy_weights(
+    pairing: Pairing,
+    codes: torch.Tensor,
+    reader: ShardReader,
+    decoder: Decoder,
+    dtype: torch.dtype,
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights that ``codes`` as stored and their partners make, by name; usually one.
+
+    Raises FormatError if a scale holds values it must not.
+    """
+    for name, source in scaled_tensors(pairing, codes, reader):
+        lazy = LazyWeight.wrap(source, decoder, dtype)
+        yield name, lazy.transpose(-1, -2) if pairing.layout.turned else lazy
 
 
-def _refuse_lost_blocks(pairing: Pairing, codes: torch.Tensor, grid: torch.Tensor) -> None:
+def scaled_tensors(
+    pairing: Pairing, codes: torch.Tensor, reader: ShardReader
+) -> Iterator[tuple[str, ScaledTensor]]:
+    """Join codes and partners, all as stored. Raises FormatError for bad scales."""
+    stored, format_ = pairing.stored, pairing.format
+    partners = {role: reader.read(t.name, t.shard) for role, t in stored.partners.items()}
+    pairing = format_.resolve(pairing, partners)
+    grid, zero = format_.grid(pairing, partners), format_.zero(pairing, partners)
+    codes, layout = format_.codes(pairing, codes), pairing.layout
+
+    def source(name: str, codes: torch.Tensor, grid: torch.Tensor) -> ScaledTensor:
+        return ScaledTensor(
+            name, stored.codes.shard, codes, grid, layout.block, layout.code_format,
+            layout.shape[-1], zero,
+        )  # fmt: skip
+
+    whole = source(stored.name, codes, grid)
+    _refuse_lost_blocks(whole, stored.scale.name)
+    parts = format_.parts(pairing)
+    if parts is None:
+        yield stored.name, whole
+    else:
+        for name, rows in parts.items():
+            yield name, source(name, codes[rows], grid[rows])
+
+
+def _refuse_lost_blocks(source: ScaledTensor, scale: str) -> None:
     """A zero scale is right only where every code is zero: anything else is a lost block."""
-    bn, bk = pairing.block
-    for *lead, row, column in (grid == 0).nonzero().tolist():
-        block = codes[tuple(lead)][row * bn : (row + 1) * bn, column * bk : (column + 1) * bk]
-        # 0x80 is minus zero, except in the fnuz encodings, where it is NaN.
-        magnitude = block if pairing.code_format.endswith("fnuz") else block & 0x7F
-        if bool(magnitude.any()):
+    if source.scale.numel() == 0 or float(source.scale.min()) > 0:
+        return
+    for index in product(*map(range, source.scale.shape[:-2])):
+        zero_scale = source.scale[index] == 0
+        lost = zero_scale & _blocks_with_values(source, index) if bool(zero_scale.any()) else None
+        if lost is not None and bool(lost.any()):
             raise FormatError(
-                f"scale {pairing.scale.name} in {pairing.scale.shard} is zero at "
-                f"{[*lead, row, column]}, but the codes it scales are not",
+                f"scale {scale} of {source.name} in {source.shard} is zero at "
+                f"{[*index, *map(int, lost.nonzero()[0])]}, but the codes it scales are not",
                 "a zero scale only over zero codes",
                 "download this shard again, or ask for a new export of the checkpoint",
             )
+
+
+def _blocks_with_values(source: ScaledTensor, index: tuple[int, ...]) -> torch.Tensor:
+    """Which blocks of one matrix hold a code that does not mean zero: bool ``[R, C]``."""
+    codes, (bn, bk) = source.codes[index], source.block
+    if source.packed:
+        codes = torch.stack((codes & 15, codes >> 4), -1).flatten(-2)
+    codes = codes[:, : source.shape[-1]]
+    N, K = codes.shape
+    R, C = source.scale.shape[-2:]
+    if source.zero is not None:
+        zero = source.zero[index].repeat_interleave(bn, 0).repeat_interleave(bk, 1)
+        values = codes != zero[:N, :K]
+    elif source.code_format.startswith("int"):
+        values = codes != (8 if source.packed else 128)
+    elif source.code_format.endswith("fnuz"):
+        values = codes != 0  # minus zero is NaN there
+    else:
+        values = (codes & (0x7 if source.packed else 0x7F)) != 0
+    padded = torch.nn.functional.pad(values, (0, C * bk - K, 0, R * bn - N))
+    return padded.view(R, bn, C, bk).any(3).any(1)
 
 
 class ReadAhead:

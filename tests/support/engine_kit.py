@@ -111,7 +111,7 @@ class EngineError(Exception):
 def decoding_report(log: str) -> list[Decoded]:
     """The loader's one line per rank as numbers, sorted by rank."""
     line = re.compile(
-        r"TP rank (\d+) of (\d+): decoded (\d+) of (\d+) elements of (\d+) fp8 weights .*"
+        r"TP rank (\d+) of (\d+): decoded (\d+) of (\d+) elements of (\d+) weights .*"
         r"not lazy: (.*)"
     )
     return sorted((*map(int, found[:5]), found[5].strip()) for found in line.findall(log))

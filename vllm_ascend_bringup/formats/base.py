@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a format is: the layout of the scales that belong to a low-precision weight.
+"""What a format is: how codes, scales and other partners on disk make up one weight.
 
 Every format of this package reduces to ``weight[i, j] = decode(code[i, j]) * scale[i // bn,
-j // bk]`` with one block shape (bn, bk); a format knows which scale shapes it accepts and what
-the block is.
+j // bk]`` (integer codes: ``(code - zero) * scale``) with one block shape (bn, bk). A format knows
+which partners it needs, which shapes they may have, and how to bring them into that form.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from vllm_ascend_bringup.checkpoint import TensorInfo
 from vllm_ascend_bringup.errors import FormatError
@@ -15,13 +16,29 @@ from vllm_ascend_bringup.errors import FormatError
 if TYPE_CHECKING:
     import torch
 
-# Weight dtypes by their safetensors name -> what kernels/fp8_dequant calls the code format.
-CODE_FORMATS = {"F8_E4M3": "e4m3fn", "F8_E4M3FNUZ": "e4m3fnuz", "F8_E5M2": "e5m2"}
+# fp8 dtypes by their safetensors name -> what kernels/fp8_dequant calls the code format.
+FP8_CODES = {"F8_E4M3": "e4m3fn", "F8_E4M3FNUZ": "e4m3fnuz", "F8_E5M2": "e5m2"}
+# Two codes in a byte; the first column is in the low four bits. DeepSeek-V4 writes I8.
+PACKED_DTYPES = frozenset({"U8", "I8"})
 # U8 and F8_E8M0 scales hold the exponent byte b of 2**(b - 127) (OCP MX specification, E8M0).
 E8M0_DTYPES = frozenset({"U8", "F8_E8M0"})
-SCALE_DTYPES = frozenset({"F32", "BF16", "F16"}) | E8M0_DTYPES
+FLOAT_DTYPES = frozenset({"F32", "BF16", "F16"})
+SCALE_DTYPES = FLOAT_DTYPES | E8M0_DTYPES
+E2M1, INT4, INT8 = "e2m1", "int4", "int8"
 
 Shape = tuple[int, ...]
+Tensors = Mapping[str, "torch.Tensor"]
+
+
+@dataclass(frozen=True)
+class QkvChunks:
+    """A fused qkv_proj stored as ``count`` chunks ``[Q_0 | K_0 | V_0 | Q_1 | ...]``.
+
+    ``rows``: the possible (Q, K, V) rows of one chunk; layers of a model may differ.
+    """
+
+    count: int
+    rows: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -29,74 +46,216 @@ class Scheme:
     """How the config says a group of weights is quantized.
 
     ``formats``: ids of the formats to try in this order (a config without block size may mean one
-    scale per tensor or one per output row). ``block``: rows and columns per scale, from the
-    config, for the block format only.
+    scale per tensor or one per output row). ``block``: rows and columns per scale, for block
+    formats. ``group``: columns per scale; None is one scale per row. ``bits``, ``symmetric``: of
+    packed integers. ``chunks``: of a fused qkv_proj.
     """
 
     formats: tuple[str, ...]
     block: tuple[int, int] | None = None
+    group: int | None = None
+    bits: int = 4
+    symmetric: bool = True
+    chunks: QkvChunks | None = None
 
 
-class WeightFormat(Protocol):
-    """Layout of the scales of one weight. Shapes: weight ``[N, K]`` or ``[E, N, K]``."""
+@dataclass(frozen=True)
+class Stored:
+    """One low-precision weight as headers describe it.
+
+    ``name``: what the decoded weight is called. ``codes``: the tensor of codes. ``partners``: role
+    ("scale", "global_scale", "zero_point", "shape") -> tensor. ``bmm``: named in the manner of
+    ModelOpt's fused experts, whose weights are ``[E, in, out]``.
+    """
+
+    name: str
+    codes: TensorInfo
+    partners: Mapping[str, TensorInfo]
+    bmm: bool = False
+
+    @property
+    def scale(self) -> TensorInfo:
+        """The scale; every format has one."""
+        return self.partners["scale"]
+
+    @property
+    def module(self) -> str:
+        """Name of the module it belongs to, as configs spell it."""
+        return self.name.removesuffix(".weight")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One weight in the common form.
+
+    shape: ``[..., N, K]`` decoded. grid: ``[..., R, C]``, the scale's shape. block: (bn, bk).
+    code_format: as the kernels call it. turned: the decoded weight is handed on with its last two
+    dimensions swapped. codes_turned: codes and scales are stored with them swapped.
+    """
+
+    shape: Shape
+    grid: Shape
+    block: tuple[int, int]
+    code_format: str
+    turned: bool = False
+    codes_turned: bool = False
+
+    @property
+    def shown(self) -> Shape:
+        """The shape under which the decoded weight is handed on."""
+        return (*self.shape[:-2], *self.shape[:-3:-1]) if self.turned else self.shape
+
+
+class Unfit(Exception):
+    """Raised by ``WeightFormat.layouts``; its text says what the format would have wanted."""
+
+
+class WeightFormat:
+    """Base of all formats: fp8 codes and one scale that is multiplied.
+
+    A subclass sets ``id`` and ``title``, says in ``layouts`` which scale shapes it accepts, and
+    overrides what else differs.
+    """
 
     id: str
     title: str
+    code_dtypes = frozenset(FP8_CODES)
+    scale_dtypes = SCALE_DTYPES
+    needs: frozenset[str] = frozenset()  # roles beside "scale"
+    allows: frozenset[str] = frozenset()  # roles it can do without
 
-    def scale_shapes(self, weight: Shape, scheme: Scheme) -> tuple[Shape, ...]:
-        """The scale shapes this format accepts for a weight of this shape."""
+    def layouts(self, stored: Stored, scheme: Scheme) -> Mapping[Shape, Layout]:
+        """Each accepted shape of the scale as stored -> the layout it means.
 
-    def block(self, weight: Shape, scheme: Scheme) -> tuple[int, int]:
-        """Rows and columns that share one scale."""
+        Raises Unfit if something other than the scale's shape is wrong.
+        """
+        raise NotImplementedError
 
-    def grid(self, scale: "torch.Tensor", weight: Shape, scheme: Scheme) -> "torch.Tensor":
-        """The scale viewed as ``[..., rows of blocks, columns of blocks]``."""
+    def outputs(self, pairing: "Pairing") -> tuple[tuple[str, Shape], ...]:
+        """Name and shape of each weight that decoding hands on, from headers alone."""
+        return ((pairing.stored.name, pairing.layout.shown),)
+
+    def resolve(self, pairing: "Pairing", partners: Tensors) -> "Pairing":
+        """The pairing with what only a partner's values say; most formats need none."""
+        return pairing
+
+    def codes(self, pairing: "Pairing", codes: "torch.Tensor") -> "torch.Tensor":
+        """The codes as uint8 ``[..., N, bytes of a row]``."""
+        import torch
+
+        if pairing.layout.codes_turned:
+            codes = codes.transpose(-1, -2)
+        return codes.view(torch.uint8)
+
+    def grid(self, pairing: "Pairing", partners: Tensors) -> "torch.Tensor":
+        """The scale as float32 ``[..., R, C]``."""
+        return shaped(scale_values(pairing.stored.scale, partners["scale"]), pairing.layout.grid)
+
+    def zero(self, pairing: "Pairing", partners: Tensors) -> "torch.Tensor | None":
+        """The zero points as uint8 ``[..., R, C]``, where there are any."""
+        return None
+
+    def parts(self, pairing: "Pairing") -> "Mapping[str, torch.Tensor] | None":
+        """For a weight that is several: name -> rows ``[n]`` of it, else None."""
+        return None
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """One weight of the checkpoint with the scale and format that decode it."""
+    """One weight of the checkpoint with its partners, and the format that decodes it."""
 
-    weight: TensorInfo
-    scale: TensorInfo
+    stored: Stored
     format: WeightFormat
     scheme: Scheme
+    layout: Layout
 
     @property
-    def block(self) -> tuple[int, int]:
-        """Rows and columns that share one scale."""
-        return self.format.block(self.weight.shape, self.scheme)
+    def outputs(self) -> tuple[tuple[str, Shape], ...]:
+        """Name and shape of each decoded weight."""
+        return self.format.outputs(self)
 
-    @property
-    def code_format(self) -> str:
-        """Name of the fp8 encoding, as in kernels/fp8_dequant."""
-        return CODE_FORMATS[self.weight.dtype]
+    def with_shape(self, shape: Shape) -> "Pairing":
+        """The same with another decoded shape."""
+        return replace(self, layout=replace(self.layout, shape=shape))
 
 
-def scale_grid(pairing: Pairing, scale: "torch.Tensor") -> "torch.Tensor":
-    """Turn a scale as stored into a float32 grid ``[..., rows of blocks, columns of blocks]``.
+def ceil_div(value: int, divisor: int) -> int:
+    """``value / divisor``, rounded up."""
+    return -(-value // divisor)
+
+
+def fp8_code_format(stored: Stored) -> str:
+    """Name of the fp8 encoding, as in kernels/fp8_dequant."""
+    return FP8_CODES[stored.codes.dtype]
+
+
+def shaped(values: "torch.Tensor", grid: Shape) -> "torch.Tensor":
+    """Scales as a contiguous ``grid``; a single one is repeated for each expert."""
+    whole = values.reshape(1).expand(grid) if values.numel() == 1 else values.reshape(grid)
+    return whole.contiguous()
+
+
+def scale_values(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":
+    """Turn a scale as stored into float32 of the same shape.
 
     Raises FormatError if a value is NaN, infinite or negative; which values are legal zeros is
     decided with the codes (see weights.py).
     """
     import torch
 
-    if pairing.scale.dtype in E8M0_DTYPES:
-        exponent = scale.view(torch.uint8).to(torch.int32)
-        bad = exponent == 255  # E8M0 has one NaN, byte 255, and neither sign nor infinity
-        # Built from bits: 2**-127 (byte 0) is a float32 subnormal, which ldexp may flush.
-        bits = torch.where(exponent == 0, 1 << 22, exponent << 23)
-        values = bits.to(torch.int32).view(torch.float32)
-    else:
-        values = scale.to(torch.float32)
-        bad = ~torch.isfinite(values) | torch.signbit(values)
-    if bool(bad.any()):
-        at = tuple(int(i) for i in bad.nonzero()[0])
-        raise FormatError(
-            f"scale {pairing.scale.name} in {pairing.scale.shard} is "
-            f"{float(values[at]) if pairing.scale.dtype not in E8M0_DTYPES else 'NaN'} "
-            f"at {list(at)} ({int(bad.sum())} bad values)",
-            "finite scales that are not negative",
-            "download this shard again, or ask for a new export of the checkpoint",
-        )
-    return pairing.format.grid(values, pairing.weight.shape, pairing.scheme).contiguous()
+    if info.dtype in E8M0_DTYPES:
+        exponent = stored.view(torch.uint8)
+        if exponent.numel() == 0:
+            return exponent.to(torch.float32)
+        low, high = torch.aminmax(exponent)
+        if int(high) == 255:  # E8M0 has one NaN, byte 255, and neither sign nor infinity
+            _refuse_scale(info, exponent == 255, "NaN")
+        bits = exponent.to(torch.int32) << 23
+        if int(low) == 0:
+            # Built from bits: 2**-127 (byte 0) is a float32 subnormal, which ldexp may flush.
+            bits.masked_fill_(exponent == 0, 1 << 22)
+        return bits.view(torch.float32)
+    values = _fp8_values(info, stored) if info.dtype in FP8_CODES else stored.to(torch.float32)
+    if values.numel():
+        smallest, largest = torch.aminmax(values)  # NaN if there is one
+        if not (float(smallest) > 0 and float(largest) < float("inf")):
+            bad = ~torch.isfinite(values) | torch.signbit(values)
+            if bool(bad.any()):
+                _refuse_scale(info, bad, f"{float(values[bad][0]):g}")
+    return values
+
+
+def _fp8_values(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":
+    """fp8 scales as float32, through the kernel, several times as fast as torch's own cast.
+
+    Its bytes are not numbers to the load audit either, which refuses casts of fp8 tensors.
+    """
+    import torch
+
+    from vllm_ascend_bringup.kernels.fp8_dequant import fp8_dequant
+
+    codes = stored.view(torch.uint8).reshape(1, -1)
+    # Named in full: vLLM loads under a default dtype and device of its own.
+    cpu = torch.device("cpu")
+    out = torch.empty(codes.shape, dtype=torch.bfloat16, device=cpu)  # holds every fp8 value
+    one = torch.ones(1, 1, dtype=torch.float32, device=cpu)
+    block = (1, max(1, codes.shape[1]))
+    fp8_dequant(codes, one, out, block=block, code_format=FP8_CODES[info.dtype])
+    return out.to(torch.float32).reshape(stored.shape)
+
+
+def global_scale(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":
+    """A global scale as float32; zero is refused besides what ``scale_values`` refuses."""
+    values = scale_values(info, stored)
+    if bool((values == 0).any()):
+        _refuse_scale(info, values == 0, "zero")
+    return values
+
+
+def _refuse_scale(info: TensorInfo, bad: "torch.Tensor", found: str) -> None:
+    at = [int(i) for i in bad.nonzero()[0]]
+    raise FormatError(
+        f"scale {info.name} in {info.shard} is {found} at {at} ({int(bad.sum())} bad values)",
+        "finite scales that are not negative, and global scales that are not zero",
+        "download this shard again, or ask for a new export of the checkpoint",
+    )

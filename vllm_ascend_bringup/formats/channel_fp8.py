@@ -2,31 +2,33 @@
 """Per-channel fp8: one scale per output row ("PTPC" where activations are scaled per token).
 
 Sources: compressed-tensors, quantization/lifecycle/initialize.py (``[N, 1]``); ModelOpt
-FP8_PER_CHANNEL_PER_TOKEN (``[N]``).
+FP8_PER_CHANNEL_PER_TOKEN (``[N]``); fbgemm_fp8 linear layers (``[N, 1]``).
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-from vllm_ascend_bringup.formats.base import Scheme, Shape
+from vllm_ascend_bringup.formats.base import (
+    Layout,
+    Scheme,
+    Shape,
+    Stored,
+    Unfit,
+    WeightFormat,
+    fp8_code_format,
+)
 
-if TYPE_CHECKING:
-    import torch
 
-
-class ChannelFp8:
+class ChannelFp8(WeightFormat):
     """Scale ``[..., N, 1]`` or ``[..., N]``."""
 
     id = "channel_fp8"
     title = "per-channel fp8"
 
-    def scale_shapes(self, weight: Shape, scheme: Scheme) -> tuple[Shape, ...]:
+    def layouts(self, stored: Stored, scheme: Scheme) -> Mapping[Shape, Layout]:
         """One value per output row, with or without a trailing dimension of one."""
-        return ((*weight[:-1], 1), weight[:-1])
-
-    def block(self, weight: Shape, scheme: Scheme) -> tuple[int, int]:
-        """One row."""
-        return (1, max(weight[-1], 1))
-
-    def grid(self, scale: "torch.Tensor", weight: Shape, scheme: Scheme) -> "torch.Tensor":
-        """``[..., N, 1]``."""
-        return scale.reshape(*weight[:-1], 1)
+        if stored.bmm:
+            raise Unfit("weights [E, out, in], which this name does not mean")
+        shape = stored.codes.shape
+        grid = (*shape[:-1], 1)
+        layout = Layout(shape, grid, (1, shape[-1]), fp8_code_format(stored))
+        return {grid: layout, shape[:-1]: layout}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pair every low-precision weight of a checkpoint with its scale, from headers alone.
+"""Pair every low-precision weight of a checkpoint with its partners, from headers alone.
 
 Strict in both directions: a low-precision weight without a scale and a scale without such a
 weight are errors. Partners may live in different shards.
@@ -11,25 +11,30 @@ from types import MappingProxyType
 
 from vllm_ascend_bringup.checkpoint import LOW_PRECISION, TensorInfo
 from vllm_ascend_bringup.errors import FormatError, listed
-from vllm_ascend_bringup.formats.base import CODE_FORMATS, SCALE_DTYPES, Pairing
+from vllm_ascend_bringup.formats.base import (
+    Pairing,
+    Scheme,
+    Shape,
+    Stored,
+    Unfit,
+    WeightFormat,
+)
 from vllm_ascend_bringup.formats.catalog import FORMATS
-from vllm_ascend_bringup.formats.schemes import SchemeTable
-
-_SCALE_SUFFIXES = ("_scale_inv", "_scale")
-# Activation and KV-cache scales. They never touch the weights; with a bf16 or fp16 KV cache vLLM
-# sets them to one (vllm/model_executor/layers/quantization/kv_cache.py), so dropping is lossless.
-_DROPPED_SUFFIXES = (
-    "input_scale", "activation_scale", "input_scale_ub", "output_scale", "prob_output_scale",
-    ".q_scale", ".k_scale", ".v_scale", ".kv_scale",
-    ".q_zero_point", ".k_zero_point", ".v_zero_point",
-)  # fmt: skip
+from vllm_ascend_bringup.formats.families.base import SchemeTable
+from vllm_ascend_bringup.formats.naming import (
+    DROPPED_SUFFIXES,
+    holds_codes,
+    orphan_of,
+    refuse_unsupported,
+    stored_weight,
+)
 
 
 @dataclass(frozen=True)
 class DecodePlan:
     """What to do with each tensor of a checkpoint; a name in none of the three is kept as it is.
 
-    ``pairings``: weight name -> how to decode it. ``scales``: names of the scales they use.
+    ``pairings``: name of the codes -> how to decode them. ``scales``: names of their partners.
     ``dropped``: activation and KV-cache scales.
     """
 
@@ -40,20 +45,20 @@ class DecodePlan:
 
 def decode_plan(tensors: Mapping[str, TensorInfo], table: SchemeTable) -> DecodePlan:
     """Pair weights and scales. Raises FormatError naming tensor and shard at the first mismatch."""
-    dropped = frozenset(name for name in tensors if name.endswith(_DROPPED_SUFFIXES))
+    refuse_unsupported(tensors)
+    dropped = frozenset(name for name in tensors if name.endswith(DROPPED_SUFFIXES))
     pairings = {}
     for name, tensor in tensors.items():
-        if (
-            tensor.dtype in LOW_PRECISION
-            and not _is_scale_of(name, tensors)
-            and name not in dropped
-        ):
+        if name not in dropped and holds_codes(tensor, tensors):
             pairings[name] = _pair(tensor, tensors, table)
-    scales = frozenset(pairing.scale.name for pairing in pairings.values())
+    scales = frozenset(p.name for pairing in pairings.values() for p in
+                       pairing.stored.partners.values())  # fmt: skip
     for name, tensor in tensors.items():
-        if name not in scales and name not in dropped:
+        if name not in scales and name not in pairings and name not in dropped:
             _refuse_orphan(tensor, tensors)
-    return DecodePlan(MappingProxyType(pairings), scales, dropped)
+    plan = DecodePlan(MappingProxyType(pairings), scales, dropped)
+    _refuse_collisions(plan, tensors)
+    return plan
 
 
 def refuse_low_precision(tensors: Mapping[str, TensorInfo], why: str) -> None:
@@ -69,72 +74,92 @@ def refuse_low_precision(tensors: Mapping[str, TensorInfo], why: str) -> None:
         )
 
 
-def _is_scale_of(name: str, tensors: Mapping[str, TensorInfo]) -> bool:
-    return any(name.endswith(s) and name.removesuffix(s) in tensors for s in _SCALE_SUFFIXES)
-
-
-def _pair(weight: TensorInfo, tensors: Mapping[str, TensorInfo], table: SchemeTable) -> Pairing:
-    names = [weight.name + suffix for suffix in _SCALE_SUFFIXES]
-    found = [tensors[name] for name in names if name in tensors]
-    where = f"{weight.name} ({weight.dtype} {list(weight.shape)}) in {weight.shard}"
-    if weight.dtype not in CODE_FORMATS or len(weight.shape) not in (2, 3):
-        raise FormatError(
-            f"low-precision weight {where}",
-            f"2-D or 3-D weights of dtype {', '.join(CODE_FORMATS)}",
-            "this format is not supported; report it with the output of `bringup inspect`",
-        )
-    if not found:
-        raise FormatError(
-            f"low-precision weight {where} has no scale",
-            f"{names[0]} or {names[1]} in any shard",
-            "download all shards; a weight without its scale cannot be decoded",
-        )
-    if len(found) == 2:
-        raise FormatError(
-            f"{where} has two scales: {found[0].name} and {found[1].name}",
-            "one of them",
-            "ask for a new export of the checkpoint",
-        )
-    return _match(weight, found[0], table)
-
-
-def _match(weight: TensorInfo, scale: TensorInfo, table: SchemeTable) -> Pairing:
-    """Choose the format whose scale shape fits, among those the config allows."""
-    scheme = table.scheme(weight.name.removesuffix(".weight"))
-    where = f"scale {scale.name} ({scale.dtype} {list(scale.shape)}) in {scale.shard}"
-    if scale.dtype not in SCALE_DTYPES:
-        raise FormatError(
-            where, f"a scale of dtype {', '.join(sorted(SCALE_DTYPES))}",
-            "ask for a new export of the checkpoint",
-        )  # fmt: skip
-    accepted = []
-    for format_id in scheme.formats:
-        format_ = FORMATS[format_id]
-        shapes = format_.scale_shapes(weight.shape, scheme)
-        if scale.shape in shapes:
-            return Pairing(weight, scale, format_, scheme)
-        accepted += [f"{list(shape)} ({format_.title})" for shape in shapes]
-    block = f" with block size {list(scheme.block)}" if scheme.block else ""
+def _pair(codes: TensorInfo, tensors: Mapping[str, TensorInfo], table: SchemeTable) -> Pairing:
+    """Choose the format that fits dtype, partners and scale shape, among those allowed."""
+    schemes = table.schemes(codes.name.removesuffix(".weight").removesuffix(".weight_packed"))
+    candidates = [(FORMATS[id_], scheme) for scheme in schemes for id_ in scheme.formats]
+    _refuse_codes(codes, [format_ for format_, _ in candidates], table)
+    stored = stored_weight(codes, tensors)
+    fitting = [(f, s) for f, s in candidates if codes.dtype in f.code_dtypes]
+    wanted: list[str] = []
+    for format_, scheme in fitting:
+        fit = _fit(format_, stored, scheme)
+        if isinstance(fit, Pairing):
+            return fit
+        wanted += [text for text in fit if text not in wanted]
+    block = next((f" with block size {list(s.block)}" for _, s in fitting if s.block), "")
+    partners = [t for role, t in stored.partners.items() if role != "scale"]
     raise FormatError(
-        f"{where} does not fit weight {list(weight.shape)}",
-        " or ".join(accepted) + block + f", by the {table.family} settings",
-        "check the block size in the quantization settings, or ask for a new export",
+        f"scale {_where(stored.scale)} does not fit weight {codes.name} {codes.dtype} "
+        f"{list(codes.shape)}" + "".join(f" with {_where(tensor)}" for tensor in partners),
+        " or ".join(wanted) + block + f", by the {table.family} settings",
+        "check the quantization settings, download all shards, or ask for a new export",
     )
 
 
-def _refuse_orphan(tensor: TensorInfo, tensors: Mapping[str, TensorInfo]) -> None:
-    """Raise if ``tensor`` is the scale of a weight that is absent or not low-precision.
+def _fit(format_: WeightFormat, stored: Stored, scheme: Scheme) -> "Pairing | list[str]":
+    """The pairing, or what this format would have wanted."""
+    roles = stored.partners.keys() - {"scale"}
+    if missing := format_.needs - roles:
+        return [f"a {' and a '.join(sorted(missing))} ({format_.title})"]
+    if surplus := roles - format_.needs - format_.allows:
+        return [f"no {' and no '.join(sorted(surplus))} ({format_.title})"]
+    if stored.scale.dtype not in format_.scale_dtypes:
+        return [f"a scale of dtype {', '.join(sorted(format_.scale_dtypes))} ({format_.title})"]
+    try:
+        layouts = format_.layouts(stored, scheme)
+    except Unfit as unfit:
+        return [f"{unfit} ({format_.title})"]
+    layout = layouts.get(stored.scale.shape)
+    if layout is None:
+        return [f"{list(shape)} ({format_.title})" for shape in layouts]
+    return Pairing(stored, format_, scheme, layout)
 
-    Only names that can be nothing else count: models have parameters called ``..._scale`` too.
-    """
-    name = tensor.name
-    for suffix in _SCALE_SUFFIXES:
-        weight = name.removesuffix(suffix)
-        if weight != name and (weight in tensors or weight.endswith(".weight") or "_inv" in suffix):
-            partner = tensors.get(weight)
-            found = f"its weight is {partner.dtype}" if partner else f"there is no {weight}"
-            raise FormatError(
-                f"scale {name} in {tensor.shard} has no low-precision weight: {found}",
-                f"{weight} of dtype {', '.join(CODE_FORMATS)}",
-                "download all shards, or ask for a new export of the checkpoint",
-            )
+
+def _refuse_codes(codes: TensorInfo, formats: list[WeightFormat], table: SchemeTable) -> None:
+    """Raise unless some format takes codes of this dtype and number of dimensions."""
+    dtypes = sorted({dtype for format_ in formats for dtype in format_.code_dtypes})
+    dimensions = (4,) if codes.name.endswith("_blocks") else (2, 3)
+    if codes.dtype not in dtypes or len(codes.shape) not in dimensions or 0 in codes.shape:
+        raise FormatError(
+            f"low-precision weight {_where(codes)}",
+            f"2-D or 3-D weights of dtype {', '.join(dtypes)}, by the {table.family} settings",
+            "this is not supported; report it with the output of `bringup inspect`",
+        )
+
+
+def _refuse_orphan(tensor: TensorInfo, tensors: Mapping[str, TensorInfo]) -> None:
+    """Raise if ``tensor`` is the scale of a weight that is absent or not low-precision."""
+    weight = orphan_of(tensor, tensors)
+    if weight is not None:
+        partner = tensors.get(weight)
+        found = f"its weight is {partner.dtype}" if partner else f"there is no {weight}"
+        raise FormatError(
+            f"scale {tensor.name} in {tensor.shard} has no low-precision weight: {found}",
+            f"{weight} of a low-precision dtype such as F8_E4M3",
+            "download all shards, or ask for a new export of the checkpoint",
+        )
+
+
+def _refuse_collisions(plan: DecodePlan, tensors: Mapping[str, TensorInfo]) -> None:
+    """Raise if a decoded weight would get the name of another tensor."""
+    seen: dict[str, str] = {}
+    for name, pairing in plan.pairings.items():
+        for output, _ in pairing.outputs:
+            other = seen.setdefault(output, name)
+            if other != name or (output != name and output in tensors):
+                raise FormatError(
+                    f"{name} in {pairing.stored.codes.shard} decodes to {output}, which is also "
+                    + (f"what {other} decodes to" if other != name else "a tensor on disk"),
+                    "each weight once",
+                    "ask for a new export of the checkpoint",
+                )
+
+
+def output_shapes(plan: DecodePlan) -> dict[str, Shape]:
+    """Name -> shape of every decoded weight."""
+    return {name: shape for p in plan.pairings.values() for name, shape in p.outputs}
+
+
+def _where(tensor: TensorInfo) -> str:
+    return f"{tensor.name} ({tensor.dtype} {list(tensor.shape)}) in {tensor.shard}"

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts about Ascend chips. No other file of this package states one.
+
+Importing this module loads neither torch, vLLM nor vllm-ascend.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One generation, as vllm-ascend tells them apart.
+
+    ``title``: for messages. ``device_type``: vllm-ascend's name for it. ``dtypes``: what models
+    are served in, by torch's names. ``executes``: the codes its matrix units take as stored:
+    "int8", "int4", "fp8" (scales are applied to the product), "mxfp8", "mxfp4" (scales are part
+    of the operands).
+    """
+
+    id: str
+    title: str
+    device_type: str
+    dtypes: tuple[str, ...]
+    executes: frozenset[str]
+
+
+_BOTH = ("bfloat16", "float16")
+# Sources; paths are of vllm-ascend's main of 2026-08-22:
+# - A2, A3: ops/fused_moe/moe_utils.py, _get_cann_mega_moe_quant_settings ("W8A8/W4A8 INT on
+#   A2/A3"); quantization/methods/w4a16.py (int4).
+# - 310P: _310p/quantization/methods has variants of W8A8 only; the host checks of its attention
+#   kernels refuse bfloat16.
+# - 950: pull request 10236 (fp8); device/device_op.py ("MXFP MoE quantization is only supported
+#   on Ascend A5"), quantization/methods/{w8a8_mxfp8,w4a8_mxfp4}.py; docs, feature_guide/
+#   expert_parallelism_load_balancer.md (int4: W4A16 but for load balancing); CANN ops-nn,
+#   aclnnQuantMatmulV5.md (on the 950 a superset of V3 and V4, which take int8).
+_CHIPS = (
+    Chip("a2", "Atlas A2", "A2", _BOTH, frozenset({"int8", "int4"})),
+    Chip("a3", "Atlas A3", "A3", _BOTH, frozenset({"int8", "int4"})),
+    Chip("310p", "Ascend 310P", "_310P", ("float16",), frozenset({"int8"})),
+    Chip("950", "Ascend 950", "A5", _BOTH, frozenset({"int8", "int4", "fp8", "mxfp8", "mxfp4"})),
+)
+CHIPS: Mapping[str, Chip] = MappingProxyType({chip.id: chip for chip in _CHIPS})
+
+
+def installed_chip() -> Chip | None:
+    """The chip that vllm-ascend was built for; None off NPU, and for one that is not in CHIPS."""
+    from vllm.platforms import current_platform
+
+    if current_platform.device_type != "npu":
+        return None
+    try:
+        # vllm_ascend/device/device_config.py defines it in later versions; this name stayed.
+        device_type = importlib.import_module("vllm_ascend.utils").get_ascend_device_type()
+    except (ImportError, AttributeError):
+        return None
+    return chip_of(device_type.name)
+
+
+def chip_of(device_type: str) -> Chip | None:
+    """The chip that vllm-ascend calls ``device_type``."""
+    return next((chip for chip in _CHIPS if chip.device_type == device_type), None)
