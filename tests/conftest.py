@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._device import _device_constructors
 
 from vllm_ascend_bringup.checkpoint import read_checkpoint
 from vllm_ascend_bringup.decode import Decoder
@@ -42,7 +43,7 @@ def poisoned_memory(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with pytest.MonkeyPatch.context() as patch:
         # torch caches which functions it treats as constructors; ours are not among them.
-        torch.utils._device._device_constructors()
+        _device_constructors()
         for name in ("empty", "empty_like"):
             patch.setattr(torch, name, _poisoned(getattr(torch, name)))
         yield

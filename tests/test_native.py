@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who executes a format: vllm-ascend as it is stored, or we decode it. Every kind on every chip."""
 
+import sys
+from types import ModuleType, SimpleNamespace
+
 import pytest
 
 from vllm_ascend_bringup import native
+from vllm_ascend_bringup.checkpoint import TensorInfo
+from vllm_ascend_bringup.formats.base import Layout, Pairing, Scheme, Stored
+from vllm_ascend_bringup.formats.catalog import FORMATS
 from vllm_ascend_bringup.hardware import CHIPS, Chip
 from vllm_ascend_bringup.native import (
     COMPRESSED_TENSORS,
@@ -12,6 +18,7 @@ from vllm_ascend_bringup.native import (
     Need,
     Route,
     decide,
+    need_of,
     probe_platform,
 )
 from vllm_ascend_bringup.tools.vllm_server import CPU_ENVIRONMENT
@@ -41,6 +48,7 @@ FLOATS = {
 }
 NATIVE = {"a2": INTEGERS, "a3": INTEGERS, "310p": set[Need](), "950": INTEGERS | FLOATS}
 BLOCK = Need(frozenset({"fp8_block"}), "fp8")
+MXFP8 = Need(frozenset({"mxfp8"}), "mxfp8")
 DEEPSEEK_V4 = Need(frozenset({"fp8_block", "mxfp4"}), "deepseek_v4_fp8")
 KIMI_K2 = Need(frozenset({"int4"}), COMPRESSED_TENSORS, moe_only=True)
 
@@ -93,7 +101,7 @@ def test_without_an_ascend_chip_everything_is_decoded(kind: str) -> None:
     ("chip", "need", "decision"),
     [
         ("a2", BLOCK, Decision(True, "Atlas A2 does not execute fp8_block")),
-        ("950", Need(frozenset({"mxfp8"}), "mxfp8"),
+        ("950", MXFP8,
          Decision(False, "Ascend 950 executes mxfp8 and vllm-ascend has a method for it")),
         ("950", Need(frozenset({"nvfp4"}), "modelopt_fp4"),
          Decision(True, "vllm-ascend on Ascend 950 has no way to execute nvfp4 of modelopt_fp4")),
@@ -152,7 +160,7 @@ def test_the_scheme_is_asked_for_under_its_own_method() -> None:
         asked.append((method, scheme))
         return True
 
-    decide(Need(frozenset({"mxfp8"}), "mxfp8"), CHIPS["950"], ALL_METHODS, record)
+    decide(MXFP8, CHIPS["950"], ALL_METHODS, record)
     assert asked == [("mxfp8", "W8A8_MXFP8:linear"), ("mxfp8", "W8A8_MXFP8:moe")]
 
 
@@ -179,23 +187,146 @@ def test_compressed_tensors_chooses_only_names_that_it_knows() -> None:
     assert native.chooses("mxfp8", object, "W8A8_MXFP8")
 
 
-def test_the_probe_on_vllms_cpu_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def cpu_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in CPU_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("cpu_environment")
+def test_the_probe_on_vllms_cpu_platform() -> None:
     platform = probe_platform()
     assert platform is not None
     assert platform.chip is None
     assert decide(BLOCK, platform.chip, platform.supported, platform.has_method).decode
 
 
-def test_an_absent_registry_finds_nothing() -> None:
-    # vllm-ascend cannot be imported here.
-    assert native._scheme_registry()("W8A8_MXFP8", "linear") is None
+@pytest.fixture
+def npu(monkeypatch: pytest.MonkeyPatch, cpu_environment: None) -> pytest.MonkeyPatch:
+    """vLLM as vllm-ascend leaves it where it allows two methods and has taken over one of them.
+
+    vllm-ascend itself is absent, as it is here.
+    """
+    from vllm import platforms
+    from vllm.model_executor.layers import quantization
+
+    quantization.get_quantization_config("fp8")  # imports, for which vLLM's own platform is needed
+    platform = SimpleNamespace(device_type="npu", is_cpu=lambda: False,
+                               supported_quantization=["ascend", "fp8", "mxfp8"])  # fmt: skip
+    monkeypatch.setattr(platforms, "current_platform", platform, raising=False)
+    config = type("Config", (), {"__module__": "vllm_ascend.quantization.modelopt_mxfp8_config"})
+    monkeypatch.setitem(quantization._CUSTOMIZED_METHOD_TO_QUANT_CONFIG, "mxfp8", config)
+    return monkeypatch
 
 
-def test_methods_that_are_still_vllms_own_are_not_taken_over(
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_probe_without_vllm_ascends_modules_finds_no_method(npu: pytest.MonkeyPatch) -> None:
+    platform = probe_platform()
+    assert platform is not None
+    assert platform.chip is None
+    assert platform.supported == {"mxfp8"}
+    assert not platform.has_method("mxfp8", "W8A8_MXFP8:linear")
+    decision = decide(MXFP8, CHIPS["950"], platform.supported, platform.has_method)
+    assert decision == Decision(
+        True, "vllm-ascend on Ascend 950 has no scheme for linear layers of mxfp8"
+    )
+
+
+def test_the_probe_asks_vllm_ascend(npu: pytest.MonkeyPatch) -> None:
+    # The names are checked against vllm-ascend's source in test_ascend.
+    registry = {("W8A8_MXFP8", "linear"): object, ("W8A8_MXFP8", "moe"): object}
+    utils, methods = ModuleType("vllm_ascend.utils"), ModuleType("vllm_ascend.quantization.methods")
+    utils.get_ascend_device_type = lambda: SimpleNamespace(name="A5")  # type: ignore[attr-defined]
+    methods.get_scheme_class = lambda *key: registry.get(key)  # type: ignore[attr-defined]
+    for module in (ModuleType("vllm_ascend"), ModuleType("vllm_ascend.quantization"), utils,
+                   methods):  # fmt: skip
+        npu.setitem(sys.modules, module.__name__, module)
+    platform = probe_platform()
+    assert platform is not None
+    assert platform.chip is CHIPS["950"]
+    assert not decide(MXFP8, platform.chip, platform.supported, platform.has_method).decode
+    assert decide(BLOCK, platform.chip, platform.supported, platform.has_method).decode
+    assert not platform.has_method("fp8", "W8A8_MXFP8:linear")
+
+
+def test_the_probe_on_other_platforms_says_nothing(npu: pytest.MonkeyPatch) -> None:
+    other = SimpleNamespace(device_type="cuda", is_cpu=lambda: False)
+    npu.setattr("vllm.platforms.current_platform", other)
+    assert probe_platform() is None
+
+
+def pairing(format_id: str, name: str, **scheme: object) -> Pairing:
+    """A pairing as far as ``need_of`` looks at it."""
+    stored = Stored(name, TensorInfo(name, "I32", (1, 1), "s"), {})
+    layout = Layout((1, 1), (1, 1), (1, 1), "int4")
+    return Pairing(stored, FORMATS[format_id], Scheme((format_id,), **scheme), layout)  # type: ignore[arg-type]
+
+
+EXPERT, DENSE = "model.layers.0.mlp.experts.0.up_proj.weight", "model.layers.0.mlp.up_proj.weight"
+INT4 = {"num_bits": 4, "type": "int"}
+
+
+def compressed(format_: str, *activations: "dict[str, object] | None") -> "dict[str, object]":
+    groups = {str(i): {"weights": INT4, "input_activations": a} for i, a in enumerate(activations)}
+    return {"quant_method": "compressed-tensors", "format": format_, "config_groups": groups}
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts", "pairings", "need"),
+    [
+        pytest.param(
+            compressed("pack-quantized", None), {}, [pairing("packed_int", EXPERT, group=32)],
+            Need(frozenset({"int4"}), "compressed-tensors", True, "none"), id="kimi-k2",
+        ),
+        pytest.param(
+            compressed("pack-quantized", {"dynamic": True}), {},
+            [pairing("packed_int", EXPERT, group=32)],
+            Need(frozenset({"int4"}), "compressed-tensors", True, "none"),
+            id="packed-integers-ignore-activations",
+        ),
+        pytest.param(
+            compressed("pack-quantized", None), {},
+            [pairing("packed_int", EXPERT, group=32), pairing("packed_int", DENSE, group=128)],
+            Need(frozenset({"int4", "packed int4"}), "compressed-tensors", False, "none"),
+            id="int4-also-in-linear-layers",
+        ),
+        pytest.param(
+            compressed("pack-quantized", None), {},
+            [pairing("packed_int", EXPERT, group=32, symmetric=False)],
+            Need(frozenset({"packed int4"}), "compressed-tensors", True, "none"), id="asymmetric",
+        ),
+        pytest.param(
+            {**compressed("float-quantized", {"dynamic": True}),
+             "quant_method": "compressed_tensors"}, {}, [pairing("channel_fp8", DENSE)],
+            Need(frozenset({"fp8_channel"}), "compressed-tensors", False, "dynamic"), id="ptpc",
+        ),
+        pytest.param(
+            compressed("float-quantized", {"dynamic": True}, {"dynamic": False}), {},
+            [pairing("channel_fp8", DENSE)],
+            Need(frozenset({"fp8_channel"}), "compressed-tensors", False, "mixed"),
+            id="two-kinds-of-activations",
+        ),
+        pytest.param(
+            {"quant_method": "fp8"}, {"model_type": "deepseek_v4"},
+            [pairing("block_fp8", DENSE), pairing("mxfp4", EXPERT)],
+            Need(frozenset({"fp8_block", "mxfp4"}), "deepseek_v4_fp8"), id="deepseek-v4",
+        ),
+        pytest.param(
+            {"quant_algo": "MXFP8"}, {}, [pairing("mxfp8", DENSE)],
+            Need(frozenset({"mxfp8"}), "modelopt_mxfp8"), id="modelopt-mxfp8",
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_checkpoint_needs(
+    settings: "dict[str, object]", facts: "dict[str, object]", pairings: "list[Pairing]", need: Need
 ) -> None:
-    for name, value in CPU_ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    assert native._taken_over(["fp8", COMPRESSED_TENSORS, "ascend"]) == {}
+    assert need_of(settings, facts, pairings) == need
+
+
+def test_every_format_has_a_kind() -> None:
+    kinds = {
+        kind
+        for format_id in FORMATS
+        for kind in need_of({}, {}, [pairing(format_id, DENSE, group=32)]).kinds
+    }
+    routed = {kind for route in ROUTES for kind in route.kinds} - {"int8"}
+    assert routed < kinds

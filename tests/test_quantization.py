@@ -55,7 +55,7 @@ def test_every_view_of_the_settings_says_our_method(checkpoint: Path, given: str
     assert model.model_arch_config.quantization_config["quant_method"] == "ascend_dequant"
     assert remaining_settings(model) == []
     assert config.quant_config.quant_description == {}
-    assert config.quant_config.table.groups[0][1].block == (128, 128)
+    assert [scheme.block for scheme in config.quant_config.table.default] == [(128, 128)]
 
 
 def test_a_view_that_was_not_rewritten_is_found(checkpoint: Path) -> None:
@@ -71,7 +71,7 @@ def test_kv_cache_keys_of_the_settings_are_hidden(checkpoint: Path) -> None:
     settings = json.loads((checkpoint / "config.json").read_text())["quantization_config"]
     edit(checkpoint, quantization_config={**settings, "kv_cache_scheme": {"num_bits": 8}})
     model = engine_config(checkpoint).model_config
-    assert set(model.hf_config.quantization_config) == {"quant_method", "source"}
+    assert set(model.hf_config.quantization_config) == {"quant_method", "source", "facts"}
 
 
 def test_compression_config_is_claimed_too(checkpoint: Path) -> None:
@@ -112,3 +112,64 @@ def test_loader_that_would_bypass_ours_is_refused(checkpoint: Path) -> None:
     config = engine_config(checkpoint, load_format="fastsafetensors")
     with set_current_vllm_config(config), pytest.raises(BringupError, match="--load-format auto"):
         config.quant_config.get_quant_method(ReplicatedLinear.__new__(ReplicatedLinear), "x")
+
+
+@pytest.mark.parametrize(
+    ("dequant", "chip", "verdict", "reason"),
+    [
+        ("auto", None, "decoding", "no known Ascend chip"),
+        ("auto", "a2", "decoding", "Atlas A2 does not execute fp8_block"),
+        ("auto", "310p", "decoding", "Ascend 310P does not execute fp8_block"),
+        ("auto", "950", "left alone", "Ascend 950 executes fp8_block"),
+        ("always", "950", "decoding", "VLLM_ASCEND_BRINGUP_DEQUANT=always"),
+        ("never", "a2", None, ""),
+    ],
+)
+def test_decision_and_its_reason_are_logged_in_one_line(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, dequant: str, chip: "str | None",
+    verdict: "str | None", reason: str,
+) -> None:  # fmt: skip
+    from transformers import AutoConfig
+
+    from vllm_ascend_bringup import quantization
+    from vllm_ascend_bringup.hardware import CHIPS
+    from vllm_ascend_bringup.native import Platform
+
+    lines: list[str] = []
+    there = Platform(CHIPS[chip] if chip else None, frozenset({"fp8"}), lambda *_: True)
+    monkeypatch.setattr(quantization, "probe_platform", lambda: there)
+    monkeypatch.setattr(
+        quantization._LOGGER, "info_once", lambda text, *values: lines.append(text % values)
+    )
+    monkeypatch.setenv("VLLM_ASCEND_BRINGUP_DEQUANT", dequant)
+    config: Any = AutoConfig.from_pretrained(checkpoint)
+    settings = dict(config.quantization_config)
+    claimed = quantization.AscendDequantConfig.override_quantization_method(settings, None, config)
+    assert claimed == ("ascend_dequant" if verdict == "decoding" else None)
+    assert (settings["quant_method"] == "ascend_dequant") == (verdict == "decoding")
+    if verdict is None:
+        assert lines == []
+    else:
+        (line,) = lines
+        assert line.startswith(f"fp8 weights: {verdict}, since ")
+        assert reason in line
+
+
+def test_what_is_left_alone_is_logged_with_its_reason(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoConfig
+
+    from vllm_ascend_bringup import quantization
+
+    lines: list[str] = []
+    monkeypatch.setattr(
+        quantization._LOGGER, "info_once", lambda text, *values: lines.append(text % values)
+    )
+    (checkpoint / "quant_model_description.json").write_text("{}")
+    config: Any = AutoConfig.from_pretrained(checkpoint)
+    for settings in ({"quant_method": "fp8"}, {"quant_method": "gptq"}):
+        asked = quantization.AscendDequantConfig.override_quantization_method
+        assert asked(settings, None, config) is None
+    (line, *_) = lines
+    assert line.startswith("quantization left alone: quant_model_description.json")

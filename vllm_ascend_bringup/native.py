@@ -7,10 +7,11 @@ What fails one of these is decoded, also where vllm-ascend would turn it into bf
 """
 
 import importlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vllm_ascend_bringup.formats.base import Pairing, Scheme
 from vllm_ascend_bringup.hardware import Chip, installed_chip
 
 COMPRESSED_TENSORS = "compressed-tensors"
@@ -89,6 +90,68 @@ ROUTES = (
           ("W4A8_DYNAMIC:linear",), ("W4A8_DYNAMIC:moe",), "dynamic"),
     Route(COMPRESSED_TENSORS, _INT4, _INT4, (), ("W4A16:moe",), "none"),
 )  # fmt: skip
+
+
+# Format -> kind; packed integers depend on their scheme.
+_KINDS = {
+    "block_fp8": "fp8_block", "chunked_qkv_fp8": "fp8_block", "modelopt_block_fp8": "fp8_block",
+    "channel_fp8": "fp8_channel", "column_fp8": "fp8_channel", "tensor_fp8": "fp8_tensor",
+    "group_fp8": "fp8_group", "mxfp8": "mxfp8", "mxfp4": "mxfp4", "gpt_oss_mxfp4": "mxfp4",
+    "nvfp4": "nvfp4", "modelopt_nvfp4": "nvfp4",
+}  # fmt: skip
+# Source: vLLM, layers/quantization/compressed_tensors/compressed_tensors.py.
+_WITH_ACTIVATIONS = frozenset(
+    {"naive-quantized", "int-quantized", "float-quantized", "nvfp4-pack-quantized"}
+)
+# The one group size of vllm-ascend's int4 scheme for MoE (quantization/methods/w4a16.py).
+_INT4_GROUP = 32
+
+
+def need_of(
+    settings: Mapping[str, Any], facts: Mapping[str, Any], pairings: Iterable[Pairing]
+) -> Need:
+    """What a checkpoint with these weights needs to be executed as it is stored."""
+    found = list(pairings)
+    activations = _activations(settings)
+    kinds = {_kind(pairing.format.id, pairing.scheme, activations) for pairing in found}
+    moe_only = bool(found) and all(".experts." in pairing.stored.name for pairing in found)
+    return Need(frozenset(kinds), _method(settings, facts, kinds), moe_only, activations)
+
+
+def _kind(format_id: str, scheme: Scheme, activations: str) -> str:
+    if format_id != "packed_int":
+        return _KINDS[format_id]
+    usual = scheme.symmetric and (activations != "none" or scheme.group == _INT4_GROUP)
+    return "int4" if scheme.bits == 4 and usual else f"packed int{scheme.bits}"
+
+
+def _method(settings: Mapping[str, Any], facts: Mapping[str, Any], kinds: set[str]) -> str:
+    """vLLM's name for the method that would load the checkpoint as it is stored."""
+    method = str(settings.get("quant_method") or "modelopt").lower()
+    if method == "compressed_tensors":
+        return COMPRESSED_TENSORS
+    if method == "fp8" and str(facts.get("model_type", "")).startswith("deepseek_v4"):
+        return "deepseek_v4_fp8"
+    return "modelopt_mxfp8" if method == "modelopt" and kinds == {"mxfp8"} else method
+
+
+def _activations(settings: Mapping[str, Any]) -> str:
+    """How compressed-tensors settings quantize activations: none, static, dynamic, or mixed.
+
+    Formats outside ``_WITH_ACTIVATIONS`` are executed without, whatever their settings say.
+    """
+    groups = settings.get("config_groups")
+    found = set()
+    for group in groups.values() if isinstance(groups, dict) else ():
+        if not isinstance(group, dict) or not group.get("weights"):
+            continue
+        given = group.get("input_activations")
+        stored = group.get("format") or settings.get("format")
+        if not isinstance(given, dict) or stored not in _WITH_ACTIVATIONS:
+            found.add("none")
+        else:
+            found.add("dynamic" if given.get("dynamic") else "static")
+    return found.pop() if len(found) == 1 else "mixed" if found else "none"
 
 
 def decide(

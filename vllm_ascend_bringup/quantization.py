@@ -21,6 +21,7 @@ from vllm_ascend_bringup.errors import SettingsError
 from vllm_ascend_bringup.formats.families.base import LeftAlone, SchemeTable, config_facts
 from vllm_ascend_bringup.formats.pairing import decode_plan
 from vllm_ascend_bringup.formats.schemes import scheme_table
+from vllm_ascend_bringup.native import Decision, decide, need_of, probe_platform
 from vllm_ascend_bringup.settings import read_settings
 
 METHOD = "ascend_dequant"
@@ -104,13 +105,19 @@ class AscendDequantConfig(QuantizationConfig):
         method = hf_quant_cfg.get("quant_method")
         if method == METHOD:
             return METHOD
-        if user_quant not in (None, METHOD, method) or not _platform_needs_decoding():
+        dequant = read_settings().dequant
+        if user_quant not in (None, METHOD, method) or dequant == "never":
             return None
         table = scheme_table(hf_quant_cfg, _facts_of(hf_config))
         if _is_modelslim(hf_config):
             table = LeftAlone(f"{MODELSLIM_FILE}: ModelSlim weights, which vllm-ascend executes")
         if isinstance(table, LeftAlone):
             _LOGGER.info_once("quantization left alone: %s", table.reason)
+            return None
+        decision = _decision(dequant, hf_quant_cfg, table, hf_config)
+        verdict = "decoding" if decision.decode else "left alone"
+        _LOGGER.info_once("%s weights: %s, since %s", table.family, verdict, decision.reason)
+        if not decision.decode:
             return None
         rewrite_settings(hf_quant_cfg, hf_config)
         return METHOD
@@ -184,14 +191,23 @@ def _is_modelslim(hf_config: Any) -> bool:
     return os.path.exists(os.path.join(folder, MODELSLIM_FILE))
 
 
-def _platform_needs_decoding() -> bool:
-    """``auto`` decodes where fp8 weights are not executed: on Ascend and on CPU."""
-    dequant = read_settings().dequant
-    if dequant != "auto":
-        return dequant == "always"
-    from vllm.platforms import current_platform
-
-    return bool(current_platform.is_cpu() or current_platform.device_type == "npu")
+def _decision(
+    dequant: str, settings: dict[str, Any], table: SchemeTable, hf_config: Any
+) -> Decision:
+    """Whether to decode here, and why."""
+    if dequant == "always":
+        return Decision(True, "VLLM_ASCEND_BRINGUP_DEQUANT=always")
+    platform = probe_platform()
+    if platform is None:
+        return Decision(False, "this platform is neither Ascend nor CPU")
+    if platform.chip is None:
+        return Decision(True, "no known Ascend chip is here to execute them")
+    folder = getattr(hf_config, "_name_or_path", "")
+    if not os.path.isdir(folder):
+        return Decision(True, "its headers are not on this machine yet")
+    pairings = decode_plan(read_checkpoint(folder).tensors, table).pairings.values()
+    need = need_of(settings, _facts_of(hf_config), pairings)
+    return decide(need, platform.chip, platform.supported, platform.has_method)
 
 
 def _refuse_load_format() -> None:

@@ -31,8 +31,9 @@ from vllm_ascend_bringup.kernels.numba_intrinsics import (
     to_float16,
 )
 
-# Bytes of codes in a stretch: their scales and results stay in the innermost cache.
-_STRETCH = 512
+# Bytes of codes in a stretch: their scales stay in the innermost caches. A shorter one would pay
+# more often for the start of a loop.
+_STRETCH = 4096
 
 
 def verify(out_dtype: torch.dtype) -> tuple[bool, str]:

@@ -4,11 +4,12 @@
     block_of(i, j) = (i + r0) // bn, (j + c0) // bk
     out[i, j] = T(float32(code[i, j] - zero[block_of(i, j)]) * scale[block_of(i, j)])
 
-Codes are offset binary: ``2**(bits - 1)`` stands for 0 unless a zero point is given. Source:
-compressed-tensors, compressors/pack_quantized (pack_to_int32, unpack_from_int32 and the
-dequantization behind it). Two 4-bit codes share a byte, the even column of the whole weight in
-the low four bits. Difference and product are float32, the difference exact; ``T`` rounds once, to
-nearest even, so the result is exact and comparable with ``torch.equal``.
+Codes are offset binary: ``2**(bits - 1)`` stands for 0 unless a zero point is given. Sources:
+compressed-tensors, compressors/pack_quantized/helpers.py (pack_to_int32 adds that offset to codes
+and zero points alike) and quantization/lifecycle/forward_helpers.py (_dequantize). Two 4-bit
+codes share a byte, the even column of the whole weight in the low four bits. Difference and
+product are float32, the difference exact; ``T`` rounds once, to nearest even, so the result is
+exact and comparable with ``torch.equal``.
 """
 
 from typing import TYPE_CHECKING

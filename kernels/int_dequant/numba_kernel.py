@@ -28,8 +28,9 @@ from vllm_ascend_bringup.kernels.numba_intrinsics import (
     to_float32,
 )
 
-# Bytes of codes in a stretch: their scales and results stay in the innermost cache.
-_STRETCH = 512
+# Bytes of codes in a stretch: their scales stay in the innermost caches. A shorter one would pay
+# more often for the start of a loop.
+_STRETCH = 4096
 _NO_ZERO = torch.empty(0, 0, dtype=torch.uint8)
 
 
@@ -141,14 +142,14 @@ def _decode_rows(
     codes: Any, codes_stride: int, scale: Any, zero: Any, has_zero: bool, out: Any,
     out_stride: int, N: int, K: int, bn: int, bk: int, r0: int, c0: int, float16: bool,
 ) -> None:  # fmt: skip
-    scales = np.empty(2 * _STRETCH + FILL, np.float32)
-    zeros = np.full(2 * _STRETCH + FILL, 128, np.float32)
+    scales = np.empty(_STRETCH + FILL, np.float32)
+    zeros = np.full(_STRETCH + FILL, 128, np.float32)
     top = 0
     while top < N:
         block_row = (top + r0) // bn
         bottom = min(N, (block_row + 1) * bn - r0)
-        for start in range(0, K, 2 * _STRETCH):
-            count = min(2 * _STRETCH, K - start)
+        for start in range(0, K, _STRETCH):
+            count = min(_STRETCH, K - start)
             expand(scale[block_row], bk, c0 + start, count, scales)
             if has_zero:
                 expand(zero[block_row], bk, c0 + start, count, zeros)

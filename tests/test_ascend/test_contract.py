@@ -6,10 +6,10 @@ trees, and functions that need nothing of torch_npu are executed from its source
 """
 
 import ast
+import functools
 import json
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,6 +52,16 @@ def defined(source: Path, target: str) -> bool:
     return any(getattr(node, "name", None) == name for node in nodes)
 
 
+def exported(source: Path, target: str) -> bool:
+    """Whether ``module:name`` can be imported: defined there, or imported into it."""
+    module, _, name = target.partition(":")
+    parsed = tree(source, module) or tree(source, f"{module}.__init__")
+    body = parsed.body if parsed else []
+    imported = [node.names for node in body if isinstance(node, ast.ImportFrom)]
+    names = {alias.asname or alias.name for aliases in imported for alias in aliases}
+    return name in names or defined(source, target)
+
+
 @pytest.mark.parametrize(
     "targets",
     [ascend_layers.LINEAR_METHODS, ascend_layers.MOE_METHODS, ascend_layers.MOE_METHODS_310P,
@@ -59,7 +69,7 @@ def defined(source: Path, target: str) -> bool:
     ids=["linear", "moe", "moe of the 310P", "platform", "is_310p"],
 )  # fmt: skip
 def test_what_we_import_lazily_exists(source: Path, targets: tuple[str, ...]) -> None:
-    assert any(defined(source, target) for target in targets), targets
+    assert any(exported(source, target) for target in targets), targets
 
 
 def test_its_platform_plugin_is_called_ascend(source: Path) -> None:
@@ -139,158 +149,149 @@ def test_rms_norm_finds_what_it_reads_of_our_config(source: Path, engine_config:
     assert engine_config.quant_config.quant_description == {}
 
 
-CONFIG = "vllm_ascend.quantization.compressed_tensors_config"
-# Of whom vLLM's platform imports the config classes, on every chip but the 310P.
-CONFIG_MODULES = (CONFIG, "vllm_ascend.quantization.fp8_config",
-                  "vllm_ascend.quantization.modelopt_mxfp8_config")  # fmt: skip
-DEVICE_TYPES = ("vllm_ascend.utils", "vllm_ascend.device.hardware")
+CONFIG_CLASS = "vllm_ascend.quantization.compressed_tensors_config:AscendCompressedTensorsConfig"
+MXFP8_CONFIG = "vllm_ascend.quantization.modelopt_mxfp8_config"
+PLATFORM = "vllm_ascend.platform:NPUPlatform"
 
 
-def exported(source: Path, target: str) -> bool:
-    """Whether ``module:name`` can be imported: defined there, or imported into it."""
-    module, _, name = target.partition(":")
-    parsed = tree(source, module) or tree(source, f"{module}.__init__")
-    imported = [
-        node for node in (parsed.body if parsed else []) if isinstance(node, ast.ImportFrom)
-    ]
-    names = {alias.asname or alias.name for node in imported for alias in node.names}
-    return name in names or defined(source, target)
-
-
-def members(source: Path, target: str) -> dict[str, ast.stmt]:
-    """What the body of a class defines, by name; empty if there is no such class."""
+def members(source: Path, target: str) -> dict[str, Any]:
+    """What the body of a class assigns and defines, by name; empty if there is no such class."""
     module, _, name = target.partition(":")
     parsed = tree(source, module)
-    found = {}
+    found: dict[str, Any] = {}
     for node in parsed.body if parsed else []:
         if isinstance(node, ast.ClassDef) and node.name == name:
+            found |= {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
             for item in node.body:
-                targets = getattr(item, "targets", [getattr(item, "target", item)])
-                for at in targets:
-                    found[getattr(at, "id", getattr(at, "name", ""))] = item
+                if isinstance(item, ast.Assign | ast.AnnAssign):
+                    (at,) = item.targets if isinstance(item, ast.Assign) else [item.target]
+                    found[ast.unparse(at)] = item.value
     return found
 
 
-def texts(source: Path, nodes: "list[ast.expr]") -> list[str]:
-    """Strings, and names of string constants of vllm_ascend.utils, as strings."""
+def arguments(source: Path, decorator: str, folder: str) -> list[list[Any]]:
+    """The arguments of every use of a decorator, the constants of vllm_ascend.utils filled in."""
     utils = tree(source, "vllm_ascend.utils")
     assert utils is not None
-    constants = {node.targets[0].id: node.value.value for node in utils.body
-                 if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-                 and isinstance(node.value, ast.Constant)}  # fmt: skip
-    return [constants[node.id] if isinstance(node, ast.Name) else ast.literal_eval(node)
-            for node in nodes]  # fmt: skip
-
-
-def decorations(source: Path, name: str, files: "list[Path]") -> Iterator[list[str]]:
-    """The arguments of every call of the decorator ``name`` (or as a function) in ``files``."""
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name:
-                yield texts(source, node.args)
+    constants = {ast.unparse(node.targets[0]): node.value for node in utils.body
+                 if isinstance(node, ast.Assign)}  # fmt: skip
+    return [
+        [ast.literal_eval(constants.get(ast.unparse(value), value)) for value in node.args]
+        for file in sorted((source / "vllm_ascend" / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == decorator
+    ]
 
 
 class Wheel:
-    """What ``native.probe_platform`` would find of one version, on any chip but the 310P."""
+    """What ``native.probe_platform`` would find of one version on a chip."""
 
     def __init__(self, source: Path) -> None:
-        folder = source / "vllm_ascend" / "quantization"
-        self.schemes = {
-            ":".join(names)
-            for names in decorations(source, "register_scheme", sorted(folder.glob("methods/*.py")))
-        }
-        allowed = members(source, "vllm_ascend.platform:NPUPlatform")["supported_quantization"]
-        assert isinstance(allowed, ast.AnnAssign)
-        assert isinstance(allowed.value, ast.List)
-        files = [source / Path(*module.split(".")).with_suffix(".py") for module in CONFIG_MODULES]
-        own = decorations(source, "register_quantization_config", [f for f in files if f.exists()])
-        self.supported = set(texts(source, allowed.value.elts)) & {name for (name,) in own}
-        detect = members(source, f"{CONFIG}:AscendCompressedTensorsConfig")["_detect_quant_type"]
-        detect.args.args[1:] = [ast.arg(a.arg) for a in detect.args.args[1:]]  # type: ignore[attr-defined]
-        scope: dict[str, Any] = {}
-        exec(compile(ast.Module([detect], []), CONFIG, "exec"), scope)
-        self.config = SimpleNamespace(_detect_quant_type=scope["_detect_quant_type"])
+        registered = arguments(source, "register_scheme", "quantization/methods")
+        self.schemes = {":".join(names) for names in registered}
+        own = arguments(source, "register_quantization_config", "quantization")
+        on_310p = arguments(source, "register_quantization_config", "_310p")
+        # Every method it takes over is one that it also allows.
+        self.supported = {chip: {name for (name,) in (on_310p if chip == "310p" else own)}
+                          for chip in CHIPS}  # fmt: skip
+        detect = members(source, CONFIG_CLASS)["_detect_quant_type"]
+        # Its annotations name what cannot be imported here.
+        future = ast.parse("from __future__ import annotations").body
+        self.scope: dict[str, Any] = {}
+        exec(compile(ast.Module([*future, detect], []), CONFIG_CLASS, "exec"), self.scope)
 
     def has_method(self, method: str, scheme: str) -> bool:
-        return scheme in self.schemes and chooses(method, self.config, scheme.partition(":")[0])
+        config = SimpleNamespace(_detect_quant_type=self.scope["_detect_quant_type"])
+        return scheme in self.schemes and chooses(method, config, scheme.partition(":")[0])
 
     def decodes(self, chip: str, need: Need) -> bool:
-        return decide(need, CHIPS[chip], self.supported, self.has_method).decode
+        return decide(need, CHIPS[chip], self.supported[chip], self.has_method).decode
+
+
+@functools.cache
+def read_wheel(source: Path) -> Wheel:
+    return Wheel(source)
 
 
 @pytest.fixture
 def wheel(source: Path) -> Wheel:
-    return Wheel(source)
+    return read_wheel(source)
 
 
 def need(kinds: str, method: str = COMPRESSED_TENSORS, activations: str = "none") -> Need:
-    """A need whose ``kinds`` are separated by spaces; "experts" among them means no linear layer."""
-    words = set(kinds.split())
-    return Need(frozenset(words - {"experts"}), method, "experts" in words, activations)
+    """``kinds``: separated by spaces; "experts" says that no linear layer is packed."""
+    words = frozenset(kinds.split())
+    return Need(words - {"experts"}, method, "experts" in words, activations)
 
 
 def test_the_names_that_the_probe_asks_for_exist(source: Path) -> None:
     assert exported(source, "vllm_ascend.utils:get_ascend_device_type")
     assert exported(source, "vllm_ascend.quantization.methods:get_scheme_class")
-    assert defined(source, "vllm_ascend.quantization.methods.registry:get_scheme_class")
+    assert "supported_quantization" in members(source, PLATFORM)
 
 
 def test_we_know_every_chip_that_it_knows(source: Path) -> None:
-    found = [members(source, f"{module}:AscendDeviceType") for module in DEVICE_TYPES]
-    assert {name for names in found for name in names} == {c.device_type for c in CHIPS.values()}
+    # Versions after 0.26 define it in the second module.
+    found = {**members(source, "vllm_ascend.utils:AscendDeviceType"),
+             **members(source, "vllm_ascend.device.hardware:AscendDeviceType")}  # fmt: skip
+    assert set(found) == {chip.device_type for chip in CHIPS.values()}
 
 
 def test_its_registry_answers_as_the_probe_asks(source: Path) -> None:
     module = "vllm_ascend.quantization.methods.registry"
-    scope = function(source, module, {"Any": Any, "_SCHEME_REGISTRY": {}}, "register_scheme",
-                     "get_scheme_class")  # fmt: skip
+    scope: dict[str, Any] = {"Any": Any, "_SCHEME_REGISTRY": {}}
+    scope = function(source, module, scope, "register_scheme", "get_scheme_class")
     scope["register_scheme"]("W4A16", "moe")(Wheel)
     assert scope["get_scheme_class"]("W4A16", "moe") is Wheel
     assert scope["get_scheme_class"]("W4A16", "linear") is None
 
 
-def test_on_the_310p_it_takes_over_no_method_but_modelslims(source: Path) -> None:
-    files = sorted((source / "vllm_ascend" / "_310p").rglob("*.py"))
-    assert list(decorations(source, "register_quantization_config", files)) == [["ascend"]]
-    update = members(source, "vllm_ascend.platform:NPUPlatform")["pre_register_and_update"]
+def test_what_it_takes_over(source: Path, wheel: Wheel) -> None:
+    allowed = members(source, PLATFORM)["supported_quantization"]
+    assert wheel.supported["310p"] == {"ascend"}
+    assert wheel.supported["a2"] >= {"ascend", "fp8", "deepseek_v4_fp8", COMPRESSED_TENSORS}
+    assert len(wheel.supported["a2"]) == len(allowed.elts)
+
+
+def test_on_the_310p_it_imports_no_other_config_class(source: Path) -> None:
+    update = members(source, PLATFORM)["pre_register_and_update"]
     (choice,) = [node for node in ast.walk(update)
                  if isinstance(node, ast.If) and "is_310p" in ast.unparse(node.test)]  # fmt: skip
-    for_310p = choice.orelse if isinstance(choice.test, ast.UnaryOp) else choice.body
-    assert "AscendModelSlimConfig310" in ast.unparse(for_310p[0])
-    assert len(for_310p) == 1
+    for_310p = choice.orelse if ast.unparse(choice.test).startswith("not ") else choice.body
+    (statement,) = for_310p
+    assert isinstance(statement, ast.ImportFrom)
+    assert [alias.name for alias in statement.names] == ["AscendModelSlimConfig310"]
 
 
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize(
-    ("what", "on"),
+    ("what", "executed_on"),
     [
-        (need("fp8_channel", activations="dynamic"), {"950"}),
-        (need("fp8_block mxfp4", "deepseek_v4_fp8"), {"950"}),
-        (need("int8", activations="dynamic"), {"a2", "a3", "950"}),
-        (need("int8", activations="static"), {"a2", "a3", "950"}),
-        (need("int4 experts", activations="dynamic"), {"a2", "a3", "950"}),
-        (need("int4 experts"), {"a2", "a3", "950"}),
-        (need("int4"), set()),
-        (need("fp8_channel", activations="static"), set()),
-        (need("fp8_tensor", "fp8"), set()),
-        (need("nvfp4", "modelopt_fp4"), set()),
-        (need("mxfp4", "gpt_oss_mxfp4"), set()),
-        (need("fp8_channel", "fbgemm_fp8"), set()),
+        (need("int8", activations="static"), ("a2", "a3", "950")),
+        (need("int8", activations="dynamic"), ("a2", "a3", "950")),
+        (need("int4 experts", activations="dynamic"), ("a2", "a3", "950")),
+        (need("int4 experts"), ("a2", "a3", "950")),
+        (need("int4"), ()),
+        (need("fp8_channel", activations="dynamic"), ("950",)),
+        (need("fp8_channel", activations="static"), ()),
+        (need("fp8_block mxfp4", "deepseek_v4_fp8"), ("950",)),
+        (need("fp8_tensor", "fp8"), ()),
+        (need("nvfp4", "modelopt_fp4"), ()),
+        (need("mxfp4", "gpt_oss_mxfp4"), ()),
     ],
-    ids=str,
-)
-def test_what_this_version_executes(wheel: Wheel, what: Need, on: set[str], chip: str) -> None:
-    supported = wheel.supported if chip != "310p" else {"ascend"}
-    decision = decide(what, CHIPS[chip], supported, wheel.has_method)
-    assert decision.decode == (chip not in on), decision.reason
+    ids=lambda value: "-".join((*sorted(value.kinds), value.activations))
+    if isinstance(value, Need) else "on",
+)  # fmt: skip
+def test_what_every_version_executes(
+    wheel: Wheel, what: Need, executed_on: tuple[str, ...], chip: str
+) -> None:
+    assert wheel.decodes(chip, what) == (chip not in executed_on)
 
 
-def test_what_came_with_a_version_is_told_from_its_source(source: Path, wheel: Wheel) -> None:
-    # Right for every version, because each name is looked up and no version is.
-    has_mxfp8_config = tree(source, CONFIG_MODULES[2]) is not None
-    assert wheel.decodes("950", need("mxfp8", "mxfp8")) != has_mxfp8_config
-    assert wheel.decodes("950", need("mxfp8", "modelopt_mxfp8")) != has_mxfp8_config
-    packed = "_is_packed_mxfp4" in members(source, f"{CONFIG}:AscendCompressedTensorsConfig")
+def test_what_came_with_a_version_is_told_from_what_is_there(source: Path, wheel: Wheel) -> None:
+    for method in ("mxfp8", "modelopt_mxfp8"):
+        assert wheel.decodes("950", need("mxfp8", method)) == (not tree(source, MXFP8_CONFIG))
+    packed = "_is_packed_mxfp4" in members(source, CONFIG_CLASS)
     assert wheel.decodes("950", need("mxfp4 experts")) != packed
     assert wheel.decodes("950", need("mxfp4"))
     block = {"fp8:linear", "fp8:moe"} <= wheel.schemes
@@ -303,9 +304,17 @@ def test_its_compressed_tensors_takes_static_fp8_for_int8(source: Path) -> None:
     from compressed_tensors.quantization import QuantizationArgs, QuantizationStrategy
 
     name = "_is_static_tensor_w8a8"
-    method = members(source, f"{CONFIG}:AscendCompressedTensorsConfig")[name]
-    names = {"QuantizationArgs": QuantizationArgs, "QuantizationStrategy": QuantizationStrategy}
-    exec(compile(ast.Module([method], []), CONFIG, "exec"), names)
+    names: dict[str, Any] = {
+        "QuantizationArgs": QuantizationArgs, "QuantizationStrategy": QuantizationStrategy
+    }  # fmt: skip
+    predicate = members(source, CONFIG_CLASS)[name]
+    exec(compile(ast.Module([predicate], []), CONFIG_CLASS, "exec"), names)
     fp8 = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": False}
-    weights = QuantizationArgs(strategy="channel", **fp8)
-    assert names[name](None, weights, QuantizationArgs(strategy="tensor", **fp8))
+    weights, activations = ({**fp8, "strategy": name} for name in ("channel", "tensor"))
+    assert names[name](None, QuantizationArgs(**weights), QuantizationArgs(**activations))
+
+
+def test_its_int4_experts_have_one_scale_per_32_columns(source: Path) -> None:
+    # It looks for group_size where compressed-tensors does not write it.
+    text = (source / "vllm_ascend" / "quantization" / "methods" / "w4a16.py").read_text()
+    assert 'quant_description.get("group_size", 32)' in text

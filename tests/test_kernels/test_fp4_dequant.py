@@ -169,7 +169,7 @@ def test_rounds_to_nearest_even(
     ("N", "K", "r0", "c0"),
     [
         (1, 1, 0, 0), (1, 1, 1, 1), (1, 2, 0, 1), (3, 17, 0, 0), (3, 33, 2, 15), (3, 32, 1, 31),
-        (5, 129, 3, 64), (4, 130, 0, 33), (3, 1025, 0, 0), (2, 1026, 1, 1023), (2, 2050, 3, 2),
+        (5, 129, 3, 64), (4, 130, 0, 33), (2, 1025, 0, 0), (2, 1026, 1, 1023), (2, 2050, 3, 2),
     ],
 )  # fmt: skip
 def test_ragged_sizes_in_mid_block(
@@ -178,6 +178,18 @@ def test_ragged_sizes_in_mid_block(
     block, offset = (2, bk), (r0, c0)
     codes, grid = random_codes(N, packed_width(K, c0)), grid_for((N, K), block, offset)
     out = torch.empty(N, K, dtype=dtype)
+    fp4_dequant(codes, grid, out, block=block, offset=offset, implementation=implementation)
+    assert_same(out, expected(codes, grid, K, dtype, block, offset))
+
+
+@implementations
+@pytest.mark.parametrize("bk", [1, 16, 24, 2049, 8192, 16383])
+@pytest.mark.parametrize(("K", "c0"), [(8191, 0), (8193, 0), (8192, 1), (8194, 1), (8193, 8)])
+def test_rows_longer_than_a_stretch(implementation: str, K: int, c0: int, bk: int) -> None:
+    """numba takes 8192 columns at a time."""
+    block, offset, dtype = (2, bk), (0, c0), torch.bfloat16
+    codes, grid = random_codes(1, packed_width(K, c0)), grid_for((1, K), block, offset)
+    out = torch.empty(1, K, dtype=dtype)
     fp4_dequant(codes, grid, out, block=block, offset=offset, implementation=implementation)
     assert_same(out, expected(codes, grid, K, dtype, block, offset))
 

@@ -237,6 +237,24 @@ def test_ragged_sizes_in_mid_block(
     assert_same(out, expected(codes, scale, zero, K, dtype, bits, block, offset))
 
 
+@implementations
+@widths
+@pytest.mark.parametrize("bk", [1, 32, 40, 2049, 8192, 16383])
+@pytest.mark.parametrize(("K", "c0"), [(4097, 3), (8193, 0), (8192, 1), (8194, 1), (8193, 8)])
+def test_rows_longer_than_a_stretch(
+    implementation: str, bits: int, K: int, c0: int, bk: int
+) -> None:
+    """numba takes 4096 bytes of codes at a time."""
+    block, offset, dtype = (2, bk), (0, c0), torch.bfloat16
+    scale, zero = grids_for((1, K), block, offset, bits, True)
+    codes, out = random_bytes(1, stored_width(K, bits, c0)), torch.empty(1, K, dtype=dtype)
+    int_dequant(
+        codes, scale, zero, out, bits=bits, block=block, offset=offset,
+        implementation=implementation,
+    )  # fmt: skip
+    assert_same(out, expected(codes, scale, zero, K, dtype, bits, block, offset))
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     shape=st.tuples(st.integers(1, 20), st.integers(1, 90)),

@@ -129,3 +129,20 @@ def test_inspect_does_without_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_dry_run_of_a_conversion_reads_headers_only_and_is_quick(
+    deepseek: Path, bytes_of_headers: int, bytes_of_start: int, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = run(
+        tmp_path, "convert", str(deepseek), str(out), "--dtype", "bfloat16", "--dry-run", "--json"
+    )
+    content: dict[str, Any] = json.loads(done.output)
+    assert content["formats"] == {"block fp8": 45_808}
+    assert content["tensors"] == PUBLISHED_TENSORS - 45_808
+    headers = 10_000_000  # of a few hundred shards, at most
+    assert DECODED_BYTES < content["bytes"] < DECODED_BYTES + headers
+    assert not out.exists()
+    assert done.bytes_read - bytes_of_start < 1.5 * bytes_of_headers
+    assert done.seconds < SECONDS

@@ -7,12 +7,15 @@ The journal stays with the process that started the conversion.
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from vllm_ascend_bringup.conversion.plan import ConversionPlan, OutputShard
 from vllm_ascend_bringup.conversion.writer import Progress, ShardWriter
 from vllm_ascend_bringup.errors import BringupError, CheckpointError, SettingsError
+
+_CONNECT_SECONDS = 10.0
 
 
 def write_on_ray(
@@ -29,13 +32,11 @@ def write_on_ray(
             "--ray, but Ray is not installed", "the package ray",
             "pip install 'vllm-ascend-bringup[ray]'",
         ) from error  # fmt: skip
+    address = os.environ.get("RAY_ADDRESS", "auto")
     try:
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS", "auto"),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except ConnectionError as error:
+        _knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except OSError as error:  # ConnectionError among them
         raise SettingsError(
             "--ray, but no Ray cluster answers",
             "a running cluster that this machine belongs to",
@@ -58,6 +59,13 @@ def write_on_ray(
         raise
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nothing listens at ``host:port``: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 def _write_shard(folders: tuple[Path, Path], shard: OutputShard) -> str:

@@ -40,7 +40,8 @@ Stage = Callable[[str, int], Callable[[int], None]]
 class ConversionReport:
     """What ``convert`` did, or with ``--dry-run`` would do. Byte counts are of whole shards.
 
-    ``free_bytes``, ``needed_bytes``: on the destination's disk before the first byte. ``resumed``: shards that an earlier run had finished.
+    ``free_bytes``, ``needed_bytes``: on the destination's disk before the first byte is written.
+    ``resumed``: shards that an earlier run had finished.
     """
 
     source: str
@@ -220,6 +221,6 @@ def _report(
         source=str(plan.source), destination=str(destination), dtype=plan.dtype,
         formats=dict(plan.formats), tensors=sum(len(shard.outputs) for shard in plan.shards),
         left_out=plan.left_out, shards=len(plan.shards), source_bytes=plan.source_bytes,
-        bytes=plan.nbytes, free_bytes=free, needed_bytes=needed, copied=plan.copied, skipped=plan.skipped,
-        dry_run=dry_run, **done,
+        bytes=plan.nbytes, free_bytes=free, needed_bytes=needed, copied=plan.copied,
+        skipped=plan.skipped, dry_run=dry_run, **done,
     )  # fmt: skip
