@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from check_format import check_format  # noqa: F401 (a fixture)
 from torch.utils._device import _device_constructors
 
 from vllm_ascend_bringup.checkpoint import read_checkpoint

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vllm_ascend_bringup.formats.base import CODE_FORMATS
+from vllm_ascend_bringup.formats.base import FP8_CODES
 from vllm_ascend_bringup.formats.catalog import FORMATS
+from vllm_ascend_bringup.formats.families.catalog import FAMILIES
 from vllm_ascend_bringup.kernels import fp8_dequant
 from vllm_ascend_bringup.kernels.catalog import KERNELS
 
@@ -16,7 +17,12 @@ FORMAT_FILES = sorted(
     file.stem
     for file in (ROOT / "vllm_ascend_bringup" / "formats").glob("*.py")
     # What all formats share.
-    if file.stem not in ("__init__", "base", "catalog", "pairing", "schemes")
+    if file.stem not in ("__init__", "base", "catalog", "naming", "pairing", "schemes")
+)
+FAMILY_FILES = sorted(
+    file.stem
+    for file in (ROOT / "vllm_ascend_bringup" / "formats" / "families").glob("*.py")
+    if file.stem not in ("__init__", "base", "catalog")
 )
 KERNEL_FOLDERS = sorted(file.parent.name for file in (ROOT / "kernels").glob("*/__init__.py"))
 TARGETS = [
@@ -46,6 +52,13 @@ def test_every_format_has_a_test_file(stem: str) -> None:
     assert (ROOT / "tests" / "test_formats" / f"test_{stem}.py").is_file()
 
 
+def test_every_family_file_is_listed_under_its_own_name() -> None:
+    assert {name: read.__module__.rpartition(".")[2] for name, read in FAMILIES.items()} == {
+        stem: stem for stem in FAMILY_FILES
+    }
+    assert all(read.__name__ == "read" for read in FAMILIES.values())
+
+
 def test_every_kernel_folder_is_listed() -> None:
     assert sorted(KERNELS) == KERNEL_FOLDERS
     assert KERNEL_FOLDERS
@@ -73,4 +86,4 @@ def test_every_target_imports_and_can_be_asked(target: str) -> None:
 
 
 def test_the_kernel_knows_every_encoding_a_header_can_name() -> None:
-    assert set(CODE_FORMATS.values()) == set(fp8_dequant.CODE_FORMATS)
+    assert set(FP8_CODES.values()) == set(fp8_dequant.CODE_FORMATS)

@@ -181,12 +181,27 @@ def find_quantization(folder: Path, config: Mapping[str, Any]) -> QuantizationSo
                     "a JSON object",
                     "correct config.json",
                 )
-            return QuantizationSource(where, settings)
+            return QuantizationSource(where, complete_settings(folder, settings))
     if (folder / "hf_quant_config.json").exists():
         return QuantizationSource(
             "hf_quant_config.json", read_json(folder / "hf_quant_config.json")
         )
     return None
+
+
+def complete_settings(folder: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """ModelOpt's mixed settings with their layers, which may be in a file of their own.
+
+    As vLLM does (model_executor/model_loader/weight_utils.py, get_quant_config).
+    """
+    file = folder / "hf_quant_config.json"
+    mixed = str(settings.get("quant_algo") or "").upper() == "MIXED_PRECISION"
+    if not mixed or settings.get("quantized_layers") or not file.exists():
+        return settings
+    there = read_json(file)
+    nested = there.get("quantization")
+    layers = (nested if isinstance(nested, dict) else there).get("quantized_layers")
+    return {**settings, "quantized_layers": layers}
 
 
 def read_header(file: Path, shard: str | None = None) -> dict[str, TensorInfo]:

@@ -257,7 +257,7 @@ def _matrices(source: ScaledTensor, region: Slices, out: torch.Tensor) -> Iterat
         in_bytes = slice(columns.start // 2, -(-columns.stop // 2))
     for at, position in zip(product(*ranges), product(*map(_indices, ranges)), strict=True):
         codes = source.codes[at][rows, in_bytes]
-        if codes.shape[0] > 1 and codes.shape[1] > 1 and codes.stride(1) != 1:
+        if codes.shape[1] > 1 and codes.stride(1) != 1:
             codes = codes.contiguous()  # experts packed along rows: kernels walk along columns
         yield _Matrix(
             source,

@@ -8,6 +8,7 @@ them. Imported by ``plugin.register`` only, since it imports vLLM.
 
 import copy
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from vllm.logger import init_logger
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
 
 from vllm_ascend_bringup import ascend_layers
-from vllm_ascend_bringup.checkpoint import MODELSLIM_FILE, read_checkpoint
+from vllm_ascend_bringup.checkpoint import MODELSLIM_FILE, complete_settings, read_checkpoint
 from vllm_ascend_bringup.decode import warm_up
 from vllm_ascend_bringup.errors import SettingsError
 from vllm_ascend_bringup.formats.families.base import LeftAlone, SchemeTable, config_facts
@@ -108,7 +109,8 @@ class AscendDequantConfig(QuantizationConfig):
         dequant = read_settings().dequant
         if user_quant not in (None, METHOD, method) or dequant == "never":
             return None
-        table = scheme_table(hf_quant_cfg, _facts_of(hf_config))
+        settings = complete_settings(Path(getattr(hf_config, "_name_or_path", "")), hf_quant_cfg)
+        table = scheme_table(settings, _facts_of(hf_config))
         if _is_modelslim(hf_config):
             table = LeftAlone(f"{MODELSLIM_FILE}: ModelSlim weights, which vllm-ascend executes")
         if isinstance(table, LeftAlone):
@@ -119,6 +121,7 @@ class AscendDequantConfig(QuantizationConfig):
         _LOGGER.info_once("%s weights: %s, since %s", table.family, verdict, decision.reason)
         if not decision.decode:
             return None
+        hf_quant_cfg.update(settings)
         rewrite_settings(hf_quant_cfg, hf_config)
         return METHOD
 

@@ -105,7 +105,7 @@ def scaled_tensors(
         yield stored.name, whole
     else:
         for name, rows in parts.items():
-            yield name, source(name, codes[rows], grid[rows])
+            yield name, source(name, rows.of(codes), rows.of(grid))
 
 
 def _refuse_lost_blocks(source: ScaledTensor, scale: str) -> None:

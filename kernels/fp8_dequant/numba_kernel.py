@@ -55,7 +55,8 @@ def fp8_dequant(
     code_format: str,
 ) -> bool:
     """See the package: codes, out ``[N, K]``, scale ``[R, C]`` float32."""
-    if codes.stride(1) != 1 or out.stride(1) != 1:
+    # The stride of a dimension of size 1 means nothing, and torch may leave it at any value.
+    if (codes.shape[1] > 1 and codes.stride(1) != 1) or (out.shape[1] > 1 and out.stride(1) != 1):
         raise ValueError("codes and out: expected a contiguous last dimension")
     matrices = (
         flat(codes), codes.stride(0), scale.numpy(), flat(out.view(torch.uint16)), out.stride(0),

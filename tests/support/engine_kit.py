@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import packed_kit
 import torch
 from safetensors.torch import load_file
 from testkit import dequantize, quantize, write_checkpoint
@@ -50,8 +51,33 @@ FP8_METHODS: dict[str, dict[str, Any]] = {
         "ignore": ["lm_head"],
     },
     "tensor": {"quant_method": "fp8", "activation_scheme": "dynamic"},
+    "hybrid": {
+        "quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128],
+        "routed_experts_quant_method": "mxfp4",
+    },
+    "nvfp4": {"quant_method": "modelopt", "quant_algo": "NVFP4"},
+    "int4": {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32,
+                            "symmetric": True},
+            }
+        },
+        "ignore": ["lm_head"],
+    },
+    "gpt-oss": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.embed_tokens"]},
 }  # fmt: skip
 _SCALE_SUFFIX = {"block": "_scale_inv", "channel": "_scale", "tensor": "_scale_inv"}
+# Scheme -> which weights it packs, and how; the others are block fp8, or dense for gpt-oss.
+_PACKED: dict[str, tuple[str, Callable[[str, torch.Tensor], tuple[Any, torch.Tensor]]]] = {
+    "hybrid": (r"\.experts\.", packed_kit.ling_mxfp4),
+    "nvfp4": (".", packed_kit.modelopt_nvfp4),
+    "int4": (".", packed_kit.packed_int4),
+    "gpt-oss": (r"\.experts\.", packed_kit.gpt_oss),
+}
 _LINEAR = re.compile(r"(proj|kv_a_proj_with_mqa)(\.weight)?$")
 _TOP = 5
 # Rank, ranks, decoded and all elements, weights, what was not lazy.
@@ -136,6 +162,8 @@ def random_weights(config: Any, folder: Path) -> tuple[dict[str, torch.Tensor], 
             contrast = 2 ** torch.empty(-(-rows // 128), -(-columns // 128)).uniform_(-1, 1)
             spread = contrast.repeat_interleave(128, 0).repeat_interleave(128, 1)
             tensors[name] = torch.randn(rows, columns) * spread[:rows, :columns] * columns**-0.5
+        elif stored.dim() == 3:  # fused experts, [E, in, out] in gpt-oss
+            tensors[name] = torch.randn(stored.shape) * stored.shape[1] ** -0.5
         else:
             tensors[name] = stored
     settings = json.loads((folder / "config.json").read_text())
@@ -170,14 +198,27 @@ def write_twins(
     shards: tuple[list[str], list[str]] = ([], [])
     weights: dict[str, tuple[int, ...]] = {}
     for number, (name, tensor) in enumerate(tensors.items()):
-        shards[number % 2].append(name)
         if not _LINEAR.search(name):
+            shards[number % 2].append(name)
             fp8[name] = dense[name] = tensor.to(torch.bfloat16)
             continue
-        scale_name = name + _SCALE_SUFFIX[scheme]
-        fp8[name], fp8[scale_name], dense[name] = _fp8(tensor, scheme)
+        pattern, pack = _PACKED.get(scheme, ("never", packed_kit.ling_mxfp4))
+        if re.search(pattern, name):
+            stored, dense[name] = pack(name, tensor)
+        elif scheme == "gpt-oss":
+            fp8[name] = dense[name] = tensor.to(torch.bfloat16)
+            shards[number % 2].append(name)
+            continue
+        else:
+            layout = "block" if scheme == "hybrid" else scheme
+            scale_name = name + _SCALE_SUFFIX[layout]
+            codes, scale, dense[name] = _fp8(tensor, layout)
+            stored = {name: codes, scale_name: scale}
         weights[name] = tuple(tensor.shape)
-        shards[(number + len(weights)) % 2].append(scale_name)
+        fp8 |= stored
+        for place, stored_name in enumerate(stored):
+            # The codes first; then partners, by turns in the other shard.
+            shards[(number + bool(place) * len(weights)) % 2].append(stored_name)
     write_checkpoint(
         folder / "fp8", fp8, {**config, "quantization_config": FP8_METHODS[scheme]}, shards
     )

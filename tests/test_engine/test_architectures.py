@@ -67,6 +67,14 @@ def _mistral() -> Any:
     )  # fmt: skip
 
 
+def _gpt_oss() -> Any:
+    return hf.GptOssConfig(
+        **_COMMON, hidden_size=256, intermediate_size=192, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=64, num_local_experts=4,
+        num_experts_per_tok=4, sliding_window=128,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Case:
     """A checkpoint to compare.
@@ -92,6 +100,11 @@ CASES = {
     # The layout of the scales is what differs, and two ranks ask more of it than one.
     "qwen3-moe-fused-experts": Case(_qwen3_moe, fused=True, ranks=(2,)),
     "qwen3-moe-channel": Case(_qwen3_moe, scheme="channel", ranks=(2,)),
+    # The experts are fp4 under the names of block fp8; attention is block fp8.
+    "qwen3-moe-hybrid": Case(_qwen3_moe, scheme="hybrid", ranks=(2,)),
+    "mistral-nvfp4": Case(_mistral, scheme="nvfp4", whole=r"\.[kv]_proj\.", ranks=(2,)),
+    "mistral-int4": Case(_mistral, scheme="int4", whole=r"\.[kv]_proj\."),
+    "gpt-oss": Case(_gpt_oss, scheme="gpt-oss"),
     "mistral-tensor": Case(_mistral, scheme="tensor", whole=r"\.[kv]_proj\.", ranks=(2,)),
 }
 RUNS = [(name, tp) for name, case in CASES.items() for tp in case.ranks]

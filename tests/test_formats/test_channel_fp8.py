@@ -5,13 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import format_kit
 import pytest
 import testkit
 import torch
 
-from vllm_ascend_bringup.formats.base import Scheme
+from vllm_ascend_bringup.checkpoint import TensorInfo
+from vllm_ascend_bringup.formats.base import Scheme, Stored, Unfit
 from vllm_ascend_bringup.formats.channel_fp8 import ChannelFp8
 
+Check = Callable[..., None]
 Decode = Callable[..., dict[str, torch.Tensor]]
 NAME = "model.layers.0.self_attn.o_proj.weight"
 COMPRESSED: "dict[str, Any]" = {
@@ -23,10 +26,18 @@ COMPRESSED: "dict[str, Any]" = {
 MODELOPT: "dict[str, Any]" = {
     "quant_method": "modelopt", "quant_algo": "FP8_PER_CHANNEL_PER_TOKEN",
 }  # fmt: skip
+FBGEMM: "dict[str, Any]" = {"quant_method": "fbgemm_fp8", "modules_to_not_convert": []}
+QUARK: "dict[str, Any]" = {
+    "quant_method": "quark",
+    "global_quant_config": {"weight": {"dtype": "fp8_e4m3", "qscheme": "per_channel"}},
+}  # fmt: skip
 FP8: "dict[str, Any]" = {"quant_method": "fp8", "activation_scheme": "dynamic"}
 
 
-@pytest.mark.parametrize("settings", [COMPRESSED, MODELOPT, FP8], ids=("ct", "modelopt", "fp8"))
+@pytest.mark.parametrize(
+    "settings", [COMPRESSED, MODELOPT, FP8, FBGEMM, QUARK],
+    ids=("ct", "modelopt", "fp8", "fbgemm", "quark"),
+)  # fmt: skip
 @pytest.mark.parametrize("trailing", [True, False], ids=("[N,1]", "[N]"))
 @pytest.mark.parametrize("suffix", ["_scale", "_scale_inv"])
 @pytest.mark.parametrize(
@@ -79,7 +90,42 @@ def test_fused_experts(tmp_path: Path, decode_checkpoint: Decode, trailing: bool
     assert torch.equal(found, torch.stack(wanted))
 
 
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "U8"])
+@pytest.mark.parametrize("trailing", [True, False], ids=("[N,1]", "[N]"))
+@pytest.mark.parametrize("shape", [(8, 16), (7, 33), (3, 5, 9), (1, 1)], ids=str)
+def test_slices(check_format: Check, shape: tuple[int, ...], trailing: bool, dtype: str) -> None:
+    made = format_kit.fp8(
+        NAME, shape, (1, shape[-1]), scale=f"{NAME}_scale", dtype=dtype,
+        stored=None if trailing else shape[:-1],
+    )  # fmt: skip
+    check_format(made | format_kit.dropped(NAME.replace("weight", "input_scale")), COMPRESSED)
+
+
+def test_l1_static_activations_do_not_make_it_int8(check_format: Check) -> None:
+    group = COMPRESSED["config_groups"]["group_0"]
+    activations = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False}
+    static = {**COMPRESSED, "config_groups": {"a": {**group, "input_activations": activations}}}
+    made = format_kit.fp8(NAME, (8, 16), (1, 16), scale=f"{NAME}_scale", dtype="BF16")
+    check_format(made | format_kit.dropped(NAME.replace("weight", "input_scale")), static)
+
+
+def test_as_compressed_tensors_dequantizes() -> None:
+    forward = pytest.importorskip("compressed_tensors.quantization.lifecycle.forward")
+    made = format_kit.fp8(NAME, (8, 16), (1, 16), scale=f"{NAME}_scale")
+    wanted = forward.dequantize(made.tensors[NAME].float(), made.tensors[f"{NAME}_scale"])
+    assert torch.equal(torch.from_numpy(made.wanted[NAME]), wanted)
+
+
+def grids(shape: tuple[int, ...], bmm: bool = False) -> list[tuple[int, ...]]:
+    codes = TensorInfo(NAME, "F8_E4M3", shape, "model.safetensors")
+    return list(ChannelFp8().layouts(Stored(NAME, codes, {}, bmm), Scheme(("channel_fp8",))))
+
+
 def test_accepted_shapes() -> None:
-    scheme = Scheme(("channel_fp8",))
-    assert ChannelFp8().scale_shapes((8, 16), scheme) == ((8, 1), (8,))
-    assert ChannelFp8().scale_shapes((2, 8, 16), scheme) == ((2, 8, 1), (2, 8))
+    assert grids((8, 16)) == [(8, 1), (8,)]
+    assert grids((2, 8, 16)) == [(2, 8, 1), (2, 8)]
+
+
+def test_names_that_mean_in_by_out_are_not_per_row() -> None:
+    with pytest.raises(Unfit, match=r"\[E, out, in\]"):
+        grids((2, 8, 16), bmm=True)

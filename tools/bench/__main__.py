@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vllm_ascend_bringup.tools.bench import load_checkpoint
+from vllm_ascend_bringup.tools.bench import convert_checkpoint, decode_formats, load_checkpoint
 
 _ROUNDS = 15
 _LOAD_ROUNDS = 5
@@ -27,6 +27,11 @@ _START_ROUNDS = 7
 _DECODE = ("decode_block_fp8_vs_expression", "decode_block_fp8_vs_copy")
 _LOAD = ("load_fp8_vs_bf16", "load_extra_memory_tensors")
 _START = ("plugin_start_ms",)
+_FORMATS = ("decode_formats",)
+_CONVERT = ("convert_vs_cp", "convert_peak_memory_gib")
+# Against a bf16 copy; block fp8 has a stricter target of its own.
+_COPY_TARGET = ">= 0.4"
+_EVERY = (*_DECODE, *_FORMATS, *_START, *_CONVERT, *_LOAD)
 
 
 def _emit(figure: str, value: float, unit: str, target: str, against: str) -> None:
@@ -77,6 +82,31 @@ def bench_decode() -> None:
     )  # fmt: skip
     _emit(_DECODE[1], statistics.median(copy_seconds) / ours_median, "x throughput", ">= 0.6",
           "torch copy_ of the bf16 result")  # fmt: skip
+
+
+def bench_formats() -> None:
+    """Every format, scales and all, against the torch expression and against a bf16 copy."""
+    from vllm_ascend_bringup.decode import default_threads
+
+    for found in decode_formats.rates(default_threads(1)):
+        _emit(f"decode_{found.format}_vs_copy", found.copy, "x throughput", _COPY_TARGET,
+              "torch copy_ of the bf16 result")  # fmt: skip
+        _emit(f"decode_{found.format}_vs_expression", found.expression, "x throughput",
+              f">= {found.target:g}", "unpack, cast, times scale.repeat_interleave, in bf16",
+        )  # fmt: skip
+
+
+def bench_convert(gigabytes: float, sparse_gibibytes: int) -> None:
+    """The convert command on a synthetic checkpoint; its memory on a sparse one."""
+    folder = Path(tempfile.mkdtemp(prefix="bringup-bench-"))
+    try:
+        ratio = convert_checkpoint.ratio_to_cp(folder, gigabytes)
+        _emit(_CONVERT[0], ratio, "x throughput", ">= 0.7", "cp -r of the result")
+        peak = convert_checkpoint.peak_memory(folder, sparse_gibibytes) / 2**30
+        _emit(_CONVERT[1], peak, f"GiB for {sparse_gibibytes} GiB", "<= 1.5",
+              "resident memory, file pages included")  # fmt: skip
+    finally:
+        shutil.rmtree(folder)
 
 
 def bench_load(gigabytes: float) -> None:
@@ -137,14 +167,19 @@ def bench_start() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("figures", nargs="*", choices=[[], *_DECODE, *_LOAD, *_START])
+    parser.add_argument("figures", nargs="*", choices=[[], *_EVERY])
     parser.add_argument("--gigabytes", type=float, default=4.0, help="size of the fp8 checkpoint")
+    parser.add_argument("--sparse-gibibytes", type=int, default=20, help="for convert's memory")
     chosen = parser.parse_args(arguments)
-    wanted = set(chosen.figures or (*_DECODE, *_LOAD, *_START))
+    wanted = set(chosen.figures or _EVERY)
     if wanted & set(_DECODE):
         bench_decode()
+    if wanted & set(_FORMATS):
+        bench_formats()
     if wanted & set(_START):
         bench_start()
+    if wanted & set(_CONVERT):
+        bench_convert(chosen.gigabytes, chosen.sparse_gibibytes)
     if wanted & set(_LOAD):
         bench_load(chosen.gigabytes)
 

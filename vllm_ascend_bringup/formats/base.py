@@ -106,6 +106,25 @@ class Layout:
         return (*self.shape[:-2], *self.shape[:-3:-1]) if self.turned else self.shape
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows ``start:stop`` of each of ``chunks`` equal chunks of a weight."""
+
+    chunks: int
+    start: int
+    stop: int
+
+    @property
+    def number(self) -> int:
+        """How many rows that is."""
+        return self.chunks * (self.stop - self.start)
+
+    def of(self, matrix: "torch.Tensor") -> "torch.Tensor":
+        """These rows of ``matrix [N, ...]``, copied together."""
+        chunks = matrix.view(self.chunks, -1, *matrix.shape[1:])
+        return chunks[:, self.start : self.stop].flatten(0, 1)
+
+
 class Unfit(Exception):
     """Raised by ``WeightFormat.layouts``; its text says what the format would have wanted."""
 
@@ -155,8 +174,8 @@ class WeightFormat:
         """The zero points as uint8 ``[..., R, C]``, where there are any."""
         return None
 
-    def parts(self, pairing: "Pairing") -> "Mapping[str, torch.Tensor] | None":
-        """For a weight that is several: name -> rows ``[n]`` of it, else None."""
+    def parts(self, pairing: "Pairing") -> Mapping[str, Rows] | None:
+        """For a weight that is several: name -> which rows of it, else None."""
         return None
 
 

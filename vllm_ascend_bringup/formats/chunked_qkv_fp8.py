@@ -14,6 +14,7 @@ from vllm_ascend_bringup.formats.base import (
     Layout,
     Pairing,
     QkvChunks,
+    Rows,
     Scheme,
     Shape,
     Stored,
@@ -64,21 +65,19 @@ class ChunkedQkvFp8(WeightFormat):
     def outputs(self, pairing: Pairing) -> tuple[tuple[str, Shape], ...]:
         """q_proj, k_proj and v_proj."""
         K = pairing.layout.shape[-1]
-        return tuple((name, (len(rows), K)) for name, rows in self.parts(pairing).items())
+        return tuple((name, (rows.number, K)) for name, rows in self.parts(pairing).items())
 
-    def parts(self, pairing: Pairing) -> "Mapping[str, torch.Tensor]":
+    def parts(self, pairing: Pairing) -> Mapping[str, Rows]:
         """Which rows are Q, K and V."""
-        import torch
-
         if pairing.scheme.chunks is None:
             raise ValueError("a chunked qkv_proj without chunks")
-        N, count = pairing.layout.shape[-2], pairing.scheme.chunks.count
-        every_row = torch.arange(N, device="cpu").view(count, -1)
-        rows = _rows_of_a_chunk(pairing.scheme.chunks, N)
+        count = pairing.scheme.chunks.count
+        q, k, v = _rows_of_a_chunk(pairing.scheme.chunks, pairing.layout.shape[-2])
         base = pairing.stored.name.removesuffix(_FUSED)
         return {
-            f"{base}{kind}_proj.weight": part.reshape(-1)
-            for kind, part in zip("qkv", every_row.split(rows, 1), strict=True)
+            f"{base}q_proj.weight": Rows(count, 0, q),
+            f"{base}k_proj.weight": Rows(count, q, q + k),
+            f"{base}v_proj.weight": Rows(count, q + k, q + k + v),
         }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vllm_ascend_bringup.errors import FormatError
 from vllm_ascend_bringup.formats.base import (
     E2M1,
+    E8M0_DTYPES,
     PACKED_DTYPES,
     Layout,
     Pairing,
@@ -39,6 +40,8 @@ class MxFp4(WeightFormat):
     def layouts(self, stored: Stored, scheme: Scheme) -> Mapping[Shape, Layout]:
         """One power of two per 32 columns."""
         *rows, half = stored.codes.shape
+        if len(rows) > 2:
+            raise Unfit("codes of two or three dimensions")
         if 2 * half % MX_GROUP:
             raise Unfit(f"a number of columns that {MX_GROUP} divides")
         grid = (*rows, 2 * half // MX_GROUP)
@@ -49,9 +52,11 @@ class MxFp4(WeightFormat):
         import torch
 
         values = super().grid(pairing, partners)
+        scale = pairing.stored.scale
+        if scale.dtype in E8M0_DTYPES:
+            return values
         odd = (torch.frexp(values).mantissa != 0.5) & (values != 0)
         if bool(odd.any()):
-            scale = pairing.stored.scale
             raise FormatError(
                 f"scale {scale.name} in {scale.shard} holds {float(values[odd][0]):g}",
                 "powers of two, which MXFP4 scales are",

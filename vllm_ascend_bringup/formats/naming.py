@@ -16,7 +16,7 @@ from vllm_ascend_bringup.formats.base import E8M0_DTYPES, PACKED_DTYPES, Stored
 # Activation and KV-cache scales. They never touch the weights; with a bf16 or fp16 KV cache vLLM
 # sets them to one (vllm/model_executor/layers/quantization/kv_cache.py), so dropping is lossless.
 DROPPED_SUFFIXES = (
-    "input_scale", "activation_scale", "input_scale_ub", "output_scale", "prob_output_scale",
+    "input_scale", "activation_scale", "input_scale_ub", ".output_scale", ".prob_output_scale",
     "input_scale_2", "input_global_scale", "input_zero_point", "azp_adj", "input_amax",
     ".qscale_act", ".q_scale", ".k_scale", ".v_scale", ".kv_scale",
     ".q_zero_point", ".k_zero_point", ".v_zero_point",
@@ -70,11 +70,12 @@ def holds_codes(tensor: TensorInfo, tensors: Mapping[str, TensorInfo]) -> bool:
     if name.endswith(_BLOCKS):
         return tensor.dtype in PACKED_DTYPES
     if tensor.dtype in LOW_PRECISION:
-        return not _is_partner(name, tensors)
+        return not _is_partner(name, tensors) and orphan_of(tensor, tensors) is None
     if tensor.dtype not in PACKED_DTYPES or len(tensor.shape) < _MANY_D:
         return False
     return name.endswith(_WEIGHT) or any(
-        f"{name}{suffix}" in tensors for suffix in ("_scale", "_scale_inv", "_weight_scale")
+        f"{name}{suffix}" in tensors
+        for suffix in ("_scale", "_scale_inv", "_weight_scale", "_scale_2", "_weight_scale_2")
     )
 
 
@@ -135,7 +136,7 @@ def _is_partner(name: str, tensors: Mapping[str, TensorInfo]) -> bool:
     """Whether a tensor of low-precision dtype is the scale of another one by its name."""
     for suffix, weight in (
         ("_scale_inv", ""), ("_scale", ""), (".weight_scale", _PACKED), (".scale", _WEIGHT),
-        ("_weight_scale", ""),
+        ("_weight_scale", ""), ("_scales", _BLOCKS),
     ):  # fmt: skip
         if name.endswith(suffix) and name.removesuffix(suffix) + weight in tensors:
             return True

@@ -104,7 +104,10 @@ class PackedInt(WeightFormat):
         if "zero_point" not in partners:
             return None
         bits, grid = pairing.scheme.bits, pairing.layout.grid
-        words = partners["zero_point"].transpose(-1, -2).contiguous()
+        # A clone: torch calls a [1, G] tensor contiguous whichever way it is turned.
+        words = (
+            partners["zero_point"].transpose(-1, -2).clone(memory_format=torch.contiguous_format)
+        )
         codes = words.view(torch.uint8)  # [..., groups, 4 bytes of each word]
         if bits == 4:
             codes = torch.stack((codes & 15, codes >> 4), -1).flatten(-2)

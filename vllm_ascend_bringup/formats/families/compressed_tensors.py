@@ -38,7 +38,12 @@ _PRESETS: "dict[str, dict[str, Any]]" = {
     "W4A16_ASYM": {"type": "int", "symmetric": False, "num_bits": 4, "strategy": "group",
                    "group_size": 128},
     "W8A16": {**_INT, "num_bits": 8, "strategy": "channel"},
+    "W8A8": {**_INT, "num_bits": 8, "strategy": "channel"},
+    "INT8": {**_INT, "num_bits": 8, "strategy": "channel"},
+    "W4A8": {**_INT, "num_bits": 4, "strategy": "group", "group_size": 128},
+    "W4AFP8": {**_INT, "num_bits": 4, "strategy": "group", "group_size": 128},
 }  # fmt: skip
+_INT_ACTIVATIONS = frozenset({"W8A8", "INT8", "W4A8"})
 _FLOAT_FORMATS = ("float-quantized", "naive-quantized")
 
 
@@ -79,9 +84,13 @@ def read(settings: Settings, config: Settings) -> SchemeTable | LeftAlone | None
 
 def _group(name: str, value: object) -> "dict[str, Any]":
     if isinstance(value, list):
+        if name.upper() == "UNQUANTIZED":
+            return {"targets": value}
         if name.upper() not in _PRESETS:
             raise refuse(f"config group {name!r} without weights", f"one of {', '.join(_PRESETS)}")
-        return {"targets": value, "weights": _PRESETS[name.upper()]}
+        group = {"targets": value, "weights": _PRESETS[name.upper()]}
+        return group | ({"input_activations": {"dynamic": True}} if name.upper() in _INT_ACTIVATIONS
+                        else {})  # fmt: skip
     if isinstance(value, dict) and isinstance(value.get("targets") or [], list):
         weights = value.get("weights")
         if weights is None or isinstance(weights, dict):
