@@ -15,8 +15,10 @@ _E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], dtype=np.float32)
 
 def _nearest_e2m1(values: Floats) -> npt.NDArray[np.uint8]:
     distance = np.abs(np.abs(values)[..., None] - _E2M1)
-    codes: npt.NDArray[np.uint8] = distance.argmin(-1).astype(np.uint8)
-    return codes | (np.signbit(values).astype(np.uint8) << 3)
+    codes: npt.NDArray[np.uint8] = (distance.argmin(-1) | (np.signbit(values) << 3)).astype(
+        np.uint8
+    )
+    return codes
 
 
 def _groups(weight: torch.Tensor, size: int) -> Floats:
