@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise, product
@@ -47,7 +47,9 @@ class ScaledTensor:
     codes: uint8 ``[..., N, bytes of a row]``, usually memory-mapped; a byte is one code of
     ``code_format``, or two (e2m1, int4; the low four bits first). scale: float32 ``[..., R, C]``,
     the grid. block: (bn, bk). columns: K, where it is not what the codes' bytes make. zero: uint8
-    ``[..., R, C]`` of integer codes, or None. name and shard are for messages.
+    ``[..., R, C]`` of integer codes, or None. rows: if given, the weight is these rows of each
+    matrix of ``[E, N, K]``, one below the other. largest_scale: if it is known already. name and
+    shard are for messages.
     """
 
     name: str
@@ -58,6 +60,8 @@ class ScaledTensor:
     code_format: str = "e4m3fn"
     columns: int | None = None
     zero: torch.Tensor | None = None
+    rows: tuple[int, int] | None = None
+    largest_scale: float | None = None
 
     @property
     def packed(self) -> bool:
@@ -68,7 +72,10 @@ class ScaledTensor:
     def shape(self) -> tuple[int, ...]:
         """``[..., N, K]``, decoded."""
         *rows, nbytes = self.codes.shape
-        return (*rows, self.columns or nbytes * (2 if self.packed else 1))
+        columns = self.columns or nbytes * (2 if self.packed else 1)
+        if self.rows is not None:
+            return (rows[0] * (self.rows[1] - self.rows[0]), columns)
+        return (*rows, columns)
 
 
 @dataclass(frozen=True)
@@ -148,18 +155,27 @@ class Decoder:
         """
         self.counts.elements += out.numel()
         self.counts.weights.add(source.name)
-        for matrix in _matrices(source, region, out):
-            if matrix.out.numel() == 0:
-                continue
-            on_host = matrix.out.device.type == "cpu" and not self.force_staging
-            if on_host and matrix.out.stride(1) == 1:
-                self._wait(self._submit(matrix, fresh=True))
-            else:
-                self._decode_staged(matrix)
+        started: list[tuple[_Matrix, list[Future[None]]]] = []
+        try:
+            matrices = [m for m in _matrices(source, region, out) if m.out.numel()]
+            # Two tasks per thread even out rows whose pages are not in memory yet.
+            tasks = max(1, 2 * self.threads // max(1, len(matrices)))
+            for matrix in matrices:
+                on_host = matrix.out.device.type == "cpu" and not self.force_staging
+                if on_host and matrix.out.stride(1) == 1:
+                    started.append((matrix, self._submit(matrix, tasks, fresh=True)))
+                else:
+                    self._decode_staged(matrix)
+                    started.append((matrix, []))
+        finally:  # no thread may write into ``out`` once this has returned
+            for _, futures in started:
+                wait(futures)
+        for matrix, futures in started:
+            self._wait(futures)
             self._check_overflow(matrix)
 
-    def _submit(self, matrix: _Matrix, fresh: bool = False) -> "list[Future[None]]":
-        """Start decoding one matrix, rows divided over the threads.
+    def _submit(self, matrix: _Matrix, tasks: int, fresh: bool = False) -> "list[Future[None]]":
+        """Start decoding one matrix, rows divided over at most so many tasks.
 
         ``fresh``: its ``out`` may be memory that was never written, as a new parameter is.
         """
@@ -174,11 +190,10 @@ class Decoder:
                     self.counts.nan_weights.add(matrix.source.name)
 
         rows = out.shape[0]
-        # Two tasks per thread even out rows whose pages are not in memory yet.
-        tasks = max(1, min(2 * self.threads, rows, out.numel() // _MIN_ELEMENTS_PER_TASK))
-        if tasks == 1 or self.threads == 1:
+        if self.threads == 1 or out.numel() < 2 * _MIN_ELEMENTS_PER_TASK:
             task(0, rows)
             return []
+        tasks = min(tasks, rows, out.numel() // _MIN_ELEMENTS_PER_TASK)
         bounds = [rows * i // tasks for i in range(tasks + 1)]
         return [self._pool.submit(task, start, stop) for start, stop in pairwise(bounds)]
 
@@ -200,7 +215,7 @@ class Decoder:
         for part, start in enumerate(range(0, out.shape[0], rows)):
             stop = min(out.shape[0], start + rows)
             staging = self._buffer(part % 2, stop - start, columns, out.dtype)
-            futures = self._submit(matrix.rows(start, stop, staging))
+            futures = self._submit(matrix.rows(start, stop, staging), 2 * self.threads)
             if pending:
                 self._copy(out, *pending)
             pending = (futures, staging, start, stop)
@@ -234,7 +249,9 @@ class Decoder:
         """
         source, out = matrix.source, matrix.out
         limit = torch.finfo(out.dtype).max
-        largest = float(matrix.scale.max())
+        largest = source.largest_scale
+        if largest is None:
+            largest = float(matrix.scale.max())
         if largest * _LARGEST[source.code_format] <= limit and source.code_format != "e5m2":
             return
         infinite = torch.isinf(out)
@@ -251,22 +268,33 @@ class Decoder:
 def _matrices(source: ScaledTensor, region: Slices, out: torch.Tensor) -> Iterator[_Matrix]:
     """The region matrix by matrix."""
     *lead, rows, columns = region
-    ranges = [range(s.start, s.stop) for s in lead]
+    if source.rows is None:
+        ranges = [range(s.start, s.stop) for s in lead]
+        for at, position in zip(product(*ranges), product(*map(_indices, ranges)), strict=True):
+            yield _matrix(source, at, rows, columns, out[position])
+        return
+    first, last = source.rows
+    height = last - first
+    for index in range(source.codes.shape[0]):
+        top = index * height  # in the weight; its rows are first:last of this matrix
+        start, stop = max(rows.start, top), min(rows.stop, top + height)
+        if start < stop:
+            here = slice(first + start - top, first + stop - top)
+            part = out[start - rows.start : stop - rows.start]
+            yield _matrix(source, (index,), here, columns, part)
+
+
+def _matrix(
+    source: ScaledTensor, at: tuple[int, ...], rows: slice, columns: slice, out: torch.Tensor
+) -> _Matrix:
     in_bytes = columns
     if source.packed:
         in_bytes = slice(columns.start // 2, -(-columns.stop // 2))
-    for at, position in zip(product(*ranges), product(*map(_indices, ranges)), strict=True):
-        codes = source.codes[at][rows, in_bytes]
-        if codes.shape[1] > 1 and codes.stride(1) != 1:
-            codes = codes.contiguous()  # experts packed along rows: kernels walk along columns
-        yield _Matrix(
-            source,
-            codes,
-            source.scale[at],
-            None if source.zero is None else source.zero[at],
-            (rows.start, columns.start),
-            out[position],
-        )
+    codes = source.codes[at][rows, in_bytes]
+    if codes.shape[1] > 1 and codes.stride(1) != 1:
+        codes = codes.contiguous()  # experts packed along rows: kernels walk along columns
+    zero = None if source.zero is None else source.zero[at]
+    return _Matrix(source, codes, source.scale[at], zero, (rows.start, columns.start), out)
 
 
 def _indices(values: range) -> range:

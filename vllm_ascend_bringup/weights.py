@@ -8,6 +8,7 @@ whichever shard holds them; order and sharding do not matter.
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -90,28 +91,24 @@ def scaled_tensors(
     partners = {role: reader.read(t.name, t.shard) for role, t in stored.partners.items()}
     pairing = format_.resolve(pairing, partners)
     grid, zero = format_.grid(pairing, partners), format_.zero(pairing, partners)
-    codes, layout = format_.codes(pairing, codes), pairing.layout
-
-    def source(name: str, codes: torch.Tensor, grid: torch.Tensor) -> ScaledTensor:
-        return ScaledTensor(
-            name, stored.codes.shard, codes, grid, layout.block, layout.code_format,
-            layout.shape[-1], zero,
-        )  # fmt: skip
-
-    whole = source(stored.name, codes, grid)
-    _refuse_lost_blocks(whole, stored.scale.name)
+    layout = pairing.layout
+    smallest, largest = torch.aminmax(grid)
+    whole = ScaledTensor(
+        stored.name, stored.codes.shard, format_.codes(pairing, codes), grid, layout.block,
+        layout.code_format, layout.shape[-1], zero, largest_scale=float(largest),
+    )  # fmt: skip
+    if float(smallest) == 0:
+        _refuse_lost_blocks(whole, stored.scale.name)
     parts = format_.parts(pairing)
     if parts is None:
         yield stored.name, whole
     else:
         for name, rows in parts.items():
-            yield name, source(name, rows.of(codes), rows.of(grid))
+            yield name, replace(whole, name=name, rows=rows)
 
 
 def _refuse_lost_blocks(source: ScaledTensor, scale: str) -> None:
     """A zero scale is right only where every code is zero: anything else is a lost block."""
-    if source.scale.numel() == 0 or float(source.scale.min()) > 0:
-        return
     for index in product(*map(range, source.scale.shape[:-2])):
         zero_scale = source.scale[index] == 0
         lost = zero_scale & _blocks_with_values(source, index) if bool(zero_scale.any()) else None

@@ -16,6 +16,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -24,6 +25,7 @@ from vllm_ascend_bringup.kernels.numba_intrinsics import (
     F32,
     FILL,
     I8,
+    I16,
     I32,
     compiled,
     expand,
@@ -37,6 +39,8 @@ from vllm_ascend_bringup.kernels.numba_intrinsics import (
 # Columns in a stretch: their scales stay in the innermost caches. A shorter one would pay more
 # often for the start of a loop.
 _STRETCH = 4096
+# Columns that _lanes_bfloat16 decodes at a time.
+LANES = 16
 # From this width on, a block's row is worth a loop of its own.
 _LONG = 32
 
@@ -124,9 +128,56 @@ _BF16_NAN = 0x7FC0
 _F16_NAN = 0x7E00
 
 
+@intrinsic
+def _lanes_bfloat16(typing_context: Any, codes: Any, out: Any, at: Any, scale: Any) -> Any:
+    """``out[at : at + LANES]`` from ``codes[at : at + LANES]``, written out as vectors.
+
+    Rows of short blocks are over before the loop that LLVM makes of them is in its stride.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        codes_, out_, at_, scale_ = values
+
+        def constant(type_: Any, value: float) -> Any:
+            return ir.Constant(ir.VectorType(type_, LANES), [value] * LANES)
+
+        def place(which: int, array: Any, type_: Any) -> Any:
+            data = context.make_array(signature.args[which])(context, builder, array).data
+            vector = ir.VectorType(type_, LANES)
+            return builder.bitcast(builder.gep(data, [at_]), vector.as_pointer())
+
+        floats, ints = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
+        # The steps of _e4m3fn.
+        wide = builder.zext(builder.load(place(0, codes_, I8), align=1), ints)
+        magnitude = builder.and_(wide, constant(I32, 0x7F))
+        shifted = builder.shl(magnitude, constant(I32, 20))
+        normal = builder.bitcast(builder.add(shifted, constant(I32, 120 << 23)), floats)
+        above = builder.bitcast(builder.add(shifted, constant(I32, 121 << 23)), floats)
+        subnormal = builder.fsub(above, constant(F32, 2.0**-6))
+        is_subnormal = builder.icmp_unsigned("<", magnitude, constant(I32, 8))
+        sign = builder.shl(builder.and_(wide, constant(I32, 0x80)), constant(I32, 24))
+        value = builder.bitcast(builder.select(is_subnormal, subnormal, normal), ints)
+        value = builder.bitcast(builder.or_(value, sign), floats)
+        undefined = ir.Constant(floats, ir.Undefined)
+        factor = builder.insert_element(undefined, scale_, I32(0))
+        factor = builder.shuffle_vector(factor, undefined, constant(I32, 0))
+        # The steps of to_bfloat16.
+        bits = builder.bitcast(builder.fmul(value, factor), ints)
+        last_kept = builder.and_(builder.lshr(bits, constant(I32, 16)), constant(I32, 1))
+        rounded = builder.add(builder.add(bits, constant(I32, 0x7FFF)), last_kept)
+        half = builder.trunc(builder.lshr(rounded, constant(I32, 16)), ir.VectorType(I16, LANES))
+        builder.store(half, place(1, out_, I16), align=2)
+        return context.get_dummy_value()
+
+    return types.void(codes, out, types.int64, types.float32), codegen
+
+
 @numba.njit(nogil=True, inline="always")
 def _row_bfloat16(codes: Any, out: Any, scale: Any) -> None:
-    for j in range(codes.shape[0]):
+    lanes = codes.shape[0] // LANES * LANES
+    for j in range(0, lanes, LANES):
+        _lanes_bfloat16(codes, out, j, scale)
+    for j in range(lanes, codes.shape[0]):
         out[j] = to_bfloat16(_e4m3fn(codes[j]) * scale)
 
 

@@ -26,6 +26,9 @@ FLOAT_DTYPES = frozenset({"F32", "BF16", "F16"})
 SCALE_DTYPES = FLOAT_DTYPES | E8M0_DTYPES
 E2M1, INT4, INT8 = "e2m1", "int4", "int8"
 
+# The byte of the largest e4m3 value; above are one NaN and the negative ones.
+_E4M3_LARGEST = 0x7E
+
 Shape = tuple[int, ...]
 Tensors = Mapping[str, "torch.Tensor"]
 
@@ -106,25 +109,6 @@ class Layout:
         return (*self.shape[:-2], *self.shape[:-3:-1]) if self.turned else self.shape
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows ``start:stop`` of each of ``chunks`` equal chunks of a weight."""
-
-    chunks: int
-    start: int
-    stop: int
-
-    @property
-    def number(self) -> int:
-        """How many rows that is."""
-        return self.chunks * (self.stop - self.start)
-
-    def of(self, matrix: "torch.Tensor") -> "torch.Tensor":
-        """These rows of ``matrix [N, ...]``, copied together."""
-        chunks = matrix.view(self.chunks, -1, *matrix.shape[1:])
-        return chunks[:, self.start : self.stop].flatten(0, 1)
-
-
 class Unfit(Exception):
     """Raised by ``WeightFormat.layouts``; its text says what the format would have wanted."""
 
@@ -174,8 +158,8 @@ class WeightFormat:
         """The zero points as uint8 ``[..., R, C]``, where there are any."""
         return None
 
-    def parts(self, pairing: "Pairing") -> Mapping[str, Rows] | None:
-        """For a weight that is several: name -> which rows of it, else None."""
+    def parts(self, pairing: "Pairing") -> Mapping[str, tuple[int, int]] | None:
+        """For a tensor ``[E, N, K]`` that is several weights: name -> rows of each matrix."""
         return None
 
 
@@ -234,7 +218,9 @@ def scale_values(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":
             # Built from bits: 2**-127 (byte 0) is a float32 subnormal, which ldexp may flush.
             bits.masked_fill_(exponent == 0, 1 << 22)
         return bits.view(torch.float32)
-    values = _fp8_values(info, stored) if info.dtype in FP8_CODES else stored.to(torch.float32)
+    if info.dtype == "F8_E4M3":
+        return _e4m3_values(info, stored).to(torch.float32)
+    values = stored.to(torch.float32)
     if values.numel():
         smallest, largest = torch.aminmax(values)  # NaN if there is one
         if not (float(smallest) > 0 and float(largest) < float("inf")):
@@ -244,10 +230,10 @@ def scale_values(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":
     return values
 
 
-def _fp8_values(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":
-    """fp8 scales as float32, through the kernel, several times as fast as torch's own cast.
+def _e4m3_values(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":
+    """e4m3 scales as bfloat16, which holds them exactly. Raises FormatError as ``scale_values``.
 
-    Its bytes are not numbers to the load audit either, which refuses casts of fp8 tensors.
+    Through the kernel, several times as fast as torch's own cast, which the load audit refuses.
     """
     import torch
 
@@ -256,11 +242,30 @@ def _fp8_values(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":
     codes = stored.view(torch.uint8).reshape(1, -1)
     # Named in full: vLLM loads under a default dtype and device of its own.
     cpu = torch.device("cpu")
-    out = torch.empty(codes.shape, dtype=torch.bfloat16, device=cpu)  # holds every fp8 value
+    out = torch.empty(codes.shape, dtype=torch.bfloat16, device=cpu)
     one = torch.ones(1, 1, dtype=torch.float32, device=cpu)
-    block = (1, max(1, codes.shape[1]))
-    fp8_dequant(codes, one, out, block=block, code_format=FP8_CODES[info.dtype])
-    return out.to(torch.float32).reshape(stored.shape)
+    fp8_dequant(codes, one, out, block=(1, max(1, codes.shape[1])))
+    values = out.view(stored.shape)
+    if codes.numel() and int(codes.max()) > _E4M3_LARGEST:  # a sign, or the one NaN without
+        bad = values.isnan() | values.signbit()
+        _refuse_scale(info, bad, f"{float(values[bad][0]):g}")
+    return values
+
+
+def scaled_scales(
+    info: TensorInfo, stored: "torch.Tensor", grid: Shape, scale: "torch.Tensor", *, divide: bool
+) -> "torch.Tensor":
+    """e4m3 scales ``stored`` times or divided by float32 ``scale``, as float32 of shape ``grid``.
+
+    ``scale``: one value or one per leading index of ``grid``. In one pass over memory.
+    """
+    import torch
+
+    values = _e4m3_values(info, stored).reshape(grid)
+    # Never 0-dimensional: torch would then compute in bfloat16.
+    per_matrix = scale.reshape(-1, *(1 for _ in grid[-2:]))
+    result = torch.div(values, per_matrix) if divide else torch.mul(values, per_matrix)
+    return result.reshape(grid)
 
 
 def global_scale(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":

@@ -14,16 +14,13 @@ from vllm_ascend_bringup.formats.base import (
     Layout,
     Pairing,
     QkvChunks,
-    Rows,
     Scheme,
     Shape,
     Stored,
-    Tensors,
     Unfit,
     WeightFormat,
     ceil_div,
     fp8_code_format,
-    scale_values,
 )
 
 if TYPE_CHECKING:
@@ -39,45 +36,38 @@ class ChunkedQkvFp8(WeightFormat):
     title = "chunked qkv block fp8"
 
     def layouts(self, stored: Stored, scheme: Scheme) -> Mapping[Shape, Layout]:
-        """The tiled grid. Decoded through one scale row per weight row."""
+        """The tiled grid. In the common form each chunk is a matrix."""
         if scheme.chunks is None or scheme.block is None or not stored.name.endswith(_FUSED):
             raise Unfit("a fused qkv_proj of a model whose config says how it is chunked")
-        N, K = stored.codes.shape[-2:]
+        if len(stored.codes.shape) != 2:
+            raise Unfit("a weight of two dimensions")
+        N, K = stored.codes.shape
         count = scheme.chunks.count
-        rows = _rows_of_a_chunk(scheme.chunks, N)
-        columns = ceil_div(K, scheme.block[1])
-        tiled = (count * ceil_div(sum(rows), scheme.block[0]), columns)
-        layout = Layout((N, K), (N, columns), (1, scheme.block[1]), fp8_code_format(stored))
-        return {tiled: layout}
+        height = sum(_rows_of_a_chunk(scheme.chunks, N))
+        R, C = ceil_div(height, scheme.block[0]), ceil_div(K, scheme.block[1])
+        shape, grid = (count, height, K), (count, R, C)
+        return {(count * R, C): Layout(shape, grid, scheme.block, fp8_code_format(stored))}
 
-    def grid(self, pairing: Pairing, partners: Tensors) -> "torch.Tensor":
-        """The tiled scale, a row of it for each row of the weight."""
-        import torch
-
-        if pairing.scheme.chunks is None or pairing.scheme.block is None:
-            raise ValueError("a chunked qkv_proj without chunks or block size")
-        N, count = pairing.layout.shape[-2], pairing.scheme.chunks.count
-        bn = pairing.scheme.block[0]
-        row, rows = torch.arange(N, device="cpu"), N // count
-        tiled = row // rows * ceil_div(rows, bn) + row % rows // bn
-        return scale_values(pairing.stored.scale, partners["scale"])[tiled]
+    def codes(self, pairing: Pairing, codes: "torch.Tensor") -> "torch.Tensor":
+        """``[count, rows of a chunk, K]``."""
+        return super().codes(pairing, codes).view(pairing.layout.shape)
 
     def outputs(self, pairing: Pairing) -> tuple[tuple[str, Shape], ...]:
         """q_proj, k_proj and v_proj."""
-        K = pairing.layout.shape[-1]
-        return tuple((name, (rows.number, K)) for name, rows in self.parts(pairing).items())
+        count, _, K = pairing.layout.shape
+        parts = self.parts(pairing).items()
+        return tuple((name, (count * (stop - start), K)) for name, (start, stop) in parts)
 
-    def parts(self, pairing: Pairing) -> Mapping[str, Rows]:
-        """Which rows are Q, K and V."""
+    def parts(self, pairing: Pairing) -> Mapping[str, tuple[int, int]]:
+        """Which rows of each chunk are Q, K and V."""
         if pairing.scheme.chunks is None:
             raise ValueError("a chunked qkv_proj without chunks")
-        count = pairing.scheme.chunks.count
-        q, k, v = _rows_of_a_chunk(pairing.scheme.chunks, pairing.layout.shape[-2])
+        q, k, v = _rows_of_a_chunk(pairing.scheme.chunks, pairing.stored.codes.shape[0])
         base = pairing.stored.name.removesuffix(_FUSED)
         return {
-            f"{base}q_proj.weight": Rows(count, 0, q),
-            f"{base}k_proj.weight": Rows(count, q, q + k),
-            f"{base}v_proj.weight": Rows(count, q + k, q + k + v),
+            f"{base}q_proj.weight": (0, q),
+            f"{base}k_proj.weight": (q, q + k),
+            f"{base}v_proj.weight": (q + k, q + k + v),
         }
 
 

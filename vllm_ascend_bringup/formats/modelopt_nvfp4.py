@@ -21,10 +21,9 @@ from vllm_ascend_bringup.formats.base import (
     Unfit,
     WeightFormat,
     global_scale,
-    scale_values,
-    shaped,
+    scaled_scales,
 )
-from vllm_ascend_bringup.formats.nvfp4 import NV_GROUP, check_global, per_expert
+from vllm_ascend_bringup.formats.nvfp4 import NV_GROUP, check_global
 
 if TYPE_CHECKING:
     import torch
@@ -61,14 +60,13 @@ class ModelOptNvFp4(WeightFormat):
     def grid(self, pairing: Pairing, partners: Tensors) -> "torch.Tensor":
         """Scales times the global scale, in float32."""
         stored, layout = pairing.stored, pairing.layout
-        values = scale_values(stored.scale, partners["scale"])
+        scale = partners["scale"]
         if layout.codes_turned:
-            values = values.transpose(-1, -2)
-        values = shaped(values, layout.grid)
+            scale = scale.transpose(-1, -2).contiguous()
         factor = global_scale(stored.partners["global_scale"], partners["global_scale"])
-        experts = layout.grid[:-2]
-        if experts and factor.shape == (*experts, 2):  # gate rows first, then up rows
-            halves = values.view(*experts, 2, -1, layout.grid[-1])
-            halves.mul_(factor.view(*experts, 2, 1, 1))
-            return values
-        return values.mul_(per_expert(factor))
+        *experts, R, C = layout.grid
+        # One factor for gate rows and one for up rows: as many matrices again of half the rows.
+        halves = bool(experts) and factor.shape == (*experts, 2)
+        matrices = (2 * experts[0], R // 2, C) if halves else layout.grid
+        made = scaled_scales(stored.scale, scale, matrices, factor, divide=False)
+        return made.view(layout.grid)

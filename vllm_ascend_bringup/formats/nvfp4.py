@@ -20,6 +20,7 @@ from vllm_ascend_bringup.formats.base import (
     Unfit,
     WeightFormat,
     global_scale,
+    scaled_scales,
 )
 
 if TYPE_CHECKING:
@@ -48,8 +49,11 @@ class NvFp4(WeightFormat):
 
     def grid(self, pairing: Pairing, partners: Tensors) -> "torch.Tensor":
         """Scales divided by the global scale, in float32."""
-        divisor = global_scale(pairing.stored.partners["global_scale"], partners["global_scale"])
-        return super().grid(pairing, partners).div_(per_expert(divisor))
+        stored = pairing.stored
+        divisor = global_scale(stored.partners["global_scale"], partners["global_scale"])
+        return scaled_scales(
+            stored.scale, partners["scale"], pairing.layout.grid, divisor, divide=True
+        )
 
 
 def check_global(stored: Stored, accepted: tuple[Shape, ...]) -> None:
@@ -58,8 +62,3 @@ def check_global(stored: Stored, accepted: tuple[Shape, ...]) -> None:
     if found.dtype not in ("F32", "BF16", "F16") or found.shape not in accepted:
         shapes = " or ".join(str(list(shape)) for shape in accepted)
         raise Unfit(f"a global scale F32 {shapes}")
-
-
-def per_expert(values: "torch.Tensor") -> "torch.Tensor":
-    """One global scale, or one per expert, so that it broadcasts over ``[..., R, C]``."""
-    return values.reshape(()) if values.numel() == 1 else values.reshape(-1, 1, 1)
