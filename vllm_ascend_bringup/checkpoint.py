@@ -21,6 +21,8 @@ MODELSLIM_FILE = "quant_model_description.json"
 # The bound the safetensors library itself uses (safetensors/src/tensor.rs, MAX_HEADER_SIZE).
 MAX_HEADER_BYTES = 100_000_000
 
+_TOO_MANY = 1 << 63
+
 # Bits per element of every dtype a safetensors header may name (safetensors/src/tensor.rs).
 _BITS = {
     "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32,
@@ -234,12 +236,17 @@ def read_header(file: Path, shard: str | None = None) -> dict[str, TensorInfo]:
     except OSError as error:
         raise wrong(f"cannot be read ({error.strerror})", "a readable file") from None
     try:
-        header = json.loads(raw, object_pairs_hook=_unique_keys)
+        text = raw.decode()  # the format says UTF-8; json.loads would accept others
+        header = json.loads(text, object_pairs_hook=_unique_keys)
+        # Half of a surrogate pair is no text to the safetensors library.
+        json.dumps(header, ensure_ascii=False).encode() if "\\u" in text else None
     except (ValueError, RecursionError) as error:
         raise wrong(f"its header is not JSON ({error})", "a safetensors header") from None
-    if not isinstance(header, dict):
+    if not isinstance(header, dict) or not text.startswith("{"):
         raise wrong("its header is not a JSON object", "a safetensors header")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise wrong("its __metadata__ is not a map of texts", "a safetensors header")
 
     tensors: dict[str, TensorInfo] = {}
     spans: list[tuple[int, int, str]] = []
@@ -265,7 +272,7 @@ def _parse_entry(
     try:
         dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
         # Not isinstance: JSON's true is an int to Python.
-        usable = all(type(n) is int and n >= 0 for n in (*shape, start, stop))
+        usable = all(type(n) is int and 0 <= n < _TOO_MANY for n in (*shape, start, stop))
     except (KeyError, TypeError, ValueError):
         usable = False
     if not usable:
@@ -273,6 +280,8 @@ def _parse_entry(
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise wrong(f"tensor {name} has dtype {dtype!r}", "a dtype of the safetensors format")
     tensor = TensorInfo(name, dtype, tuple(shape), shard)
+    if tensor.numel * _BITS[dtype] % 8:
+        raise wrong(f"tensor {name} ({dtype} {list(shape)}) ends inside a byte", "whole bytes")
     if stop - start != tensor.nbytes:
         raise wrong(
             f"tensor {name} ({dtype} {list(shape)}) spans {stop - start} bytes",
@@ -316,6 +325,10 @@ def _list_shards(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
             f"{INDEX_FILE} has no usable weight_map",
             "an object that maps tensor names to shard file names",
             "download the index again",
+        )
+    if not index:
+        raise CheckpointError(
+            f"{INDEX_FILE} lists no tensors", "every tensor of the model", "download it again"
         )
     for shard in sorted(set(index.values())):
         parts = PurePosixPath(shard).parts

@@ -5,6 +5,7 @@ Works on any iterator of (name, tensor), because a weight's scales are fetched b
 whichever shard holds them; order and sharding do not matter.
 """
 
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from vllm_ascend_bringup.decode import Decoder, ScaledTensor
-from vllm_ascend_bringup.errors import FormatError
+from vllm_ascend_bringup.errors import CheckpointError, FormatError
 from vllm_ascend_bringup.formats.base import Pairing
 from vllm_ascend_bringup.formats.pairing import DecodePlan
 from vllm_ascend_bringup.lazy_weight import LazyWeight
@@ -37,9 +38,16 @@ class ShardReader:
 
     def read(self, name: str, shard: str) -> torch.Tensor:
         """The tensor ``name`` of ``shard``, memory-mapped."""
-        if shard not in self._open:
-            self._open[shard] = safe_open(self._folder / shard, framework="pt")
-        tensor: torch.Tensor = self._open[shard].get_tensor(name)
+        try:
+            if shard not in self._open:
+                self._open[shard] = safe_open(self._folder / shard, framework="pt")
+            tensor: torch.Tensor = self._open[shard].get_tensor(name)
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"shard {shard}: {name} cannot be read ({error})",
+                "a shard that the safetensors library reads",
+                "download this shard again",
+            ) from None
         return tensor
 
 
@@ -97,6 +105,13 @@ def scaled_tensors(
         stored.name, stored.codes.shard, format_.codes(pairing, codes), grid, layout.block,
         layout.code_format, layout.shape[-1], zero, largest_scale=float(largest),
     )  # fmt: skip
+    if not math.isfinite(float(largest)):
+        raise FormatError(
+            f"scales of {stored.codes.name} in {stored.codes.shard} times or divided by their "
+            "global scale exceed float32",
+            "finite products",
+            "download this shard again, or ask for a new export of the checkpoint",
+        )
     if float(smallest) == 0:
         _refuse_lost_blocks(whole, stored.scale.name)
     parts = format_.parts(pairing)

@@ -392,9 +392,6 @@ def test_chunks_of_mimo(config: Settings, chunks: QkvChunks) -> None:
     ("settings", "config"),
     [
         pytest.param(FP8_BLOCK, {**MIMO, "model_type": "qwen3"}, id="other-model"),
-        pytest.param(FP8_BLOCK, {"model_type": "mimo_v2"}, id="no-heads"),
-        pytest.param(FP8_BLOCK, {**MIMO, "num_key_value_heads": 7}, id="heads-do-not-divide"),
-        pytest.param(FP8_BLOCK, {**MIMO, "num_key_value_heads": "4"}, id="not-a-number"),
         pytest.param(FP8, MIMO, id="no-blocks"),
     ],
 )
@@ -402,6 +399,22 @@ def test_no_chunks(settings: Settings, config: Settings) -> None:
     made = table(settings, **config)
     assert "chunked_qkv_fp8" not in made.formats
     assert made.schemes("model.layers.0.self_attn.qkv_proj") == made.default
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param({"model_type": "mimo_v2"}, id="no-heads"),
+        pytest.param({**MIMO, "num_key_value_heads": 7}, id="heads-do-not-divide"),
+        pytest.param({**MIMO, "num_key_value_heads": "4"}, id="not-a-number"),
+    ],
+)
+def test_chunks_that_the_config_does_not_tell_are_not_taken_for_a_plain_weight(
+    config: Settings,
+) -> None:
+    made = table(FP8_BLOCK, **config)
+    (scheme,) = made.schemes("model.layers.0.self_attn.qkv_proj")
+    assert (scheme.formats, scheme.chunks) == (("chunked_qkv_fp8",), None)
 
 
 def test_facts_of_a_config_are_only_what_families_read() -> None:

@@ -35,7 +35,10 @@ class BlockFp8(WeightFormat):
         rows, columns = scheme.block
         grid = (*experts, ceil_div(N, rows), ceil_div(K, columns))
         layouts = {grid: Layout(shape, grid, scheme.block, code_format)}
-        if experts and grid[-2] == 1 and N % 2 == 0 and stored.name.endswith("gate_up_proj"):
+        if (
+            experts and grid[-2] == 1 and N % 2 == 0 and not stored.bmm
+            and stored.name.endswith("gate_up_proj")
+        ):  # fmt: skip
             # transformers' FP8Experts keeps one row of scales for gate and one for up even where
             # both fit one block (integrations/finegrained_fp8.py, min_sf_out).
             halves = (*experts, 2, grid[-1])

@@ -35,4 +35,6 @@ class ColumnFp8(WeightFormat):
         layout = Layout(shape, (E, 1, out), (rows, 1), fp8_code_format(stored))
         if stored.bmm:
             return {(E, out): layout}
+        if stored.name.endswith(".weight"):
+            raise Unfit("weights [E, out, in], which this name means")
         return {(E, 1, out): layout, (E, out, 1): layout}

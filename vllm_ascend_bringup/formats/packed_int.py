@@ -78,9 +78,10 @@ class PackedInt(WeightFormat):
         """Take the number of columns from the values of ``weight_shape``."""
         stored, scheme, layout = pairing.stored, pairing.scheme, pairing.layout
         said = tuple(int(n) for n in partners["shape"].tolist())
-        padded = layout.shape
-        columns = said[-1]
         codes_per_word = _WORD_BITS // scheme.bits
+        # Not layout.shape: it has been resolved already if a conversion was planned.
+        padded = (*layout.shape[:-1], stored.codes.shape[-1] * codes_per_word)
+        columns = said[-1]
         groups = ceil_div(columns, scheme.group) if scheme.group else 1
         if (
             said[:-1] != padded[:-1][-len(said) + 1 :]

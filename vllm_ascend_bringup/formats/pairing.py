@@ -46,6 +46,7 @@ class DecodePlan:
 def decode_plan(tensors: Mapping[str, TensorInfo], table: SchemeTable) -> DecodePlan:
     """Pair weights and scales. Raises FormatError naming tensor and shard at the first mismatch."""
     refuse_unsupported(tensors)
+    _refuse_six_bits(tensors)
     dropped = frozenset(name for name in tensors if name.endswith(DROPPED_SUFFIXES))
     pairings = {}
     for name, tensor in tensors.items():
@@ -82,11 +83,16 @@ def _pair(codes: TensorInfo, tensors: Mapping[str, TensorInfo], table: SchemeTab
     stored = stored_weight(codes, tensors)
     fitting = [(f, s) for f, s in candidates if codes.dtype in f.code_dtypes]
     wanted: list[str] = []
+    found: dict[Scheme, Pairing] = {}
     for format_, scheme in fitting:
         fit = _fit(format_, stored, scheme)
         if isinstance(fit, Pairing):
-            return fit
-        wanted += [text for text in fit if text not in wanted]
+            found.setdefault(scheme, fit)
+        else:
+            wanted += [text for text in fit if text not in wanted]
+    if found:
+        _refuse_ambiguity(codes, list(found.values()), table)
+        return next(iter(found.values()))
     block = next((f" with block size {list(s.block)}" for _, s in fitting if s.block), "")
     partners = [t for role, t in stored.partners.items() if role != "scale"]
     raise FormatError(
@@ -95,6 +101,24 @@ def _pair(codes: TensorInfo, tensors: Mapping[str, TensorInfo], table: SchemeTab
         " or ".join(wanted) + block + f", by the {table.family} settings",
         "check the quantization settings, download all shards, or ask for a new export",
     )
+
+
+def _refuse_ambiguity(codes: TensorInfo, found: list[Pairing], table: SchemeTable) -> None:
+    """Raise if two schemes of the settings fit, and mean something different."""
+    if len({_meaning(pairing) for pairing in found}) > 1:
+        ways = " or ".join(f"{p.format.title} in blocks of {list(p.layout.block)}" for p in found)
+        raise FormatError(
+            f"{_where(codes)} can be read as {ways}",
+            f"{table.family} settings that name its module in one group",
+            "restore the quantization settings as the checkpoint's author published them",
+        )
+
+
+def _meaning(pairing: Pairing) -> tuple[object, ...]:
+    """Equal for two pairings that decode to the same."""
+    layout = pairing.layout
+    block = tuple(min(size, n) for size, n in zip(layout.block, layout.shape[-2:], strict=True))
+    return (layout.shape, layout.grid, block, layout.code_format, layout.turned)
 
 
 def _fit(format_: WeightFormat, stored: Stored, scheme: Scheme) -> "Pairing | list[str]":
@@ -126,6 +150,17 @@ def _refuse_codes(codes: TensorInfo, formats: list[WeightFormat], table: SchemeT
             f"2-D or 3-D weights of dtype {', '.join(dtypes)}, by the {table.family} settings",
             "this is not supported; report it with the output of `bringup inspect`",
         )
+
+
+def _refuse_six_bits(tensors: Mapping[str, TensorInfo]) -> None:
+    """Raise for dtypes that no torch reads, whatever the tensor is for."""
+    for tensor in tensors.values():
+        if tensor.dtype.startswith("F6_"):
+            raise FormatError(
+                f"low-precision tensor {_where(tensor)}",
+                "dtypes that torch has; six-bit floats are none",
+                "this is not supported; report it with the output of `bringup inspect`",
+            )
 
 
 def _refuse_orphan(tensor: TensorInfo, tensors: Mapping[str, TensorInfo]) -> None:

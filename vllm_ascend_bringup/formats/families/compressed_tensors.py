@@ -44,6 +44,12 @@ _PRESETS: "dict[str, dict[str, Any]]" = {
     "W4AFP8": {**_INT, "num_bits": 4, "strategy": "group", "group_size": 128},
 }  # fmt: skip
 _INT_ACTIVATIONS = frozenset({"W8A8", "INT8", "W4A8"})
+# Formats that leave nothing to choose: the arguments they come with.
+_FIXED: "dict[object, tuple[str, dict[str, object]]]" = {
+    "mxfp4-pack-quantized": ("mxfp4", {**_FP4, "strategy": "group", "group_size": 32}),
+    "nvfp4-pack-quantized": ("nvfp4", {**_FP4, "strategy": "tensor_group", "group_size": 16}),
+    "mxfp8-quantized": ("mxfp8", {**_FP8, "strategy": "group", "group_size": 32}),
+}
 _FLOAT_FORMATS = ("float-quantized", "naive-quantized")
 
 
@@ -103,19 +109,25 @@ def _scheme(group: "Mapping[str, Any]", default_format: object) -> Scheme | Left
     bits, kind = weights.get("num_bits"), weights.get("type", "int")
     strategy = str(weights.get("strategy"))
     stored = group.get("format") or default_format
+    if not isinstance(stored, str | None):
+        raise refuse(f"format {stored!r}", "the name of a format")
     if stored in (None, "mixed-precision", "dense"):
         stored = _usual_format(group)
-    if stored == "mxfp4-pack-quantized":
-        return Scheme(("mxfp4",))
-    if stored == "nvfp4-pack-quantized":
-        return Scheme(("nvfp4",))
-    if stored == "mxfp8-quantized":
-        return Scheme(("mxfp8",))
+    if type(bits) is not int:
+        raise refuse(f"config_groups with num_bits {bits!r}", "a whole number")
+    if stored in _FIXED:
+        format_id, expected = _FIXED[stored]
+        for key, value in expected.items():
+            if weights.get(key) not in (None, value):
+                raise refuse(f"{stored} with {key} {weights[key]!r}", f"{key} {value!r}")
+        return Scheme((format_id,))
     if stored == "pack-quantized" and kind == "int":
         if weights.get("actorder") in ("group", "dynamic"):
             return LeftAlone("actorder group: the columns are reordered")
         group_ = group_size(weights.get("group_size")) if strategy == "group" else None
-        symmetric = bool(weights.get("symmetric", True))
+        symmetric = weights.get("symmetric", True)
+        if not isinstance(symmetric, bool):
+            raise refuse(f"symmetric {symmetric!r}", "true or false")
         if bits not in (4, 8) or strategy not in ("group", "channel"):
             raise refuse(f"pack-quantized with num_bits {bits!r}, strategy {strategy!r}",
                          "num_bits 4 or 8, strategy group or channel")  # fmt: skip
@@ -133,6 +145,8 @@ def _fp8_scheme(weights: "Mapping[str, Any]", strategy: str) -> Scheme:
         return Scheme(("block_fp8",), block_size(weights.get("block_structure")))
     if strategy == "group":
         if "uint8" in str(weights.get("scale_dtype")):
+            if weights.get("group_size") not in (None, 32):
+                raise refuse(f"MXFP8 with group_size {weights['group_size']!r}", "group_size 32")
             return Scheme(("mxfp8",))
         return Scheme(("group_fp8",), group=group_size(weights.get("group_size")))
     if strategy in ("channel", "tensor"):

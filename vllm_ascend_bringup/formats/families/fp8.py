@@ -51,9 +51,9 @@ def read(settings: Settings, config: Settings) -> SchemeTable | LeftAlone | None
         formats += ("mxfp4", "modelopt_nvfp4")
     scheme = Scheme(formats, block)
     patterns = [(_TABLE_SHARDS, Scheme(("tensor_fp8",)))]
-    chunks = _qkv_chunks(config)
-    if chunks and block:
-        patterns.append((_FUSED_QKV, Scheme(("chunked_qkv_fp8",), block, chunks=chunks)))
+    if block and str(config.get("model_type", "")).startswith("mimo_v2"):
+        chunked = Scheme(("chunked_qkv_fp8",), block, chunks=_qkv_chunks(config))
+        patterns.append((_FUSED_QKV, chunked))
     return SchemeTable("fp8", (scheme,), patterns=tuple(patterns))
 
 
@@ -67,8 +67,6 @@ def _side_key(settings: Settings, config: Settings, key: str, known: tuple[str, 
 
 def _qkv_chunks(config: Settings) -> QkvChunks | None:
     """How MiMo-V2 chunks its fused qkv_proj: by num_key_value_heads, in both kinds of layers."""
-    if not str(config.get("model_type", "")).startswith("mimo_v2"):
-        return None
     count = _number(config, "num_key_value_heads")
     rows = []
     for prefix in ("", "swa_"):

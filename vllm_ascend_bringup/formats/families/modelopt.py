@@ -30,6 +30,8 @@ _ALGORITHMS = {
     "MXFP4": Scheme(("mxfp4",)),
     "W4A8_MXFP4_FP8": Scheme(("mxfp4",)),
 }
+# By a part of the algorithm's name: columns per scale.
+_GROUPS = {"NVFP4": 16, "MXFP": 32}
 _MIXED = "MIXED_PRECISION"
 
 
@@ -48,6 +50,7 @@ def read(settings: Settings, config: Settings) -> SchemeTable | LeftAlone | None
     scheme = _ALGORITHMS.get(algorithm)
     if scheme is None:
         return LeftAlone(f"ModelOpt quant_algo {algorithm or 'missing'} is not decoded here")
+    _check_group(algorithm, settings)
     return SchemeTable("modelopt", (scheme,))
 
 
@@ -66,6 +69,8 @@ def _mixed(layers: object) -> SchemeTable | LeftAlone:
         scheme = _ALGORITHMS.get(algorithm)
         if scheme is None:
             return LeftAlone(f"ModelOpt quant_algo {algorithm} of {module} is not decoded here")
+        if isinstance(layer, dict):
+            _check_group(algorithm, layer)
         if "*" in module:
             patterns.append((wildcard(module), scheme))
         else:
@@ -73,6 +78,14 @@ def _mixed(layers: object) -> SchemeTable | LeftAlone:
     if not names and not patterns:
         return LeftAlone("ModelOpt settings that quantize no weights")
     return SchemeTable("modelopt", (), names, tuple(patterns))
+
+
+def _check_group(algorithm: str, settings: "dict[str, Any] | Settings") -> None:
+    """Raise if the settings state another group size than the algorithm has."""
+    expected = next((size for name, size in _GROUPS.items() if name in algorithm), None)
+    stated = settings.get("group_size")
+    if expected and stated not in (None, expected):
+        raise refuse(f"quant_algo {algorithm} with group_size {stated!r}", f"{expected}")
 
 
 def _algorithm(settings: "dict[str, Any] | Settings") -> str:
