@@ -238,8 +238,14 @@ def _edited(tmp_path: Path, edit: str) -> Any:
 def test_every_view_of_the_settings_says_ascend_dequant(tmp_path: Path) -> None:
     answer = _edited(tmp_path, "none")
 
-    published = json.loads((CHECKPOINT / "config.json").read_text())["quantization_config"]
-    rewritten = {"quant_method": "ascend_dequant", "source": published}
+    published = json.loads((CHECKPOINT / "config.json").read_text())
+    facts = {name: published[name] for name in (
+        "model_type", "num_attention_heads", "num_key_value_heads", "head_dim")}  # fmt: skip
+    rewritten = {
+        "quant_method": "ascend_dequant",
+        "source": published["quantization_config"],
+        "facts": facts,
+    }
     assert answer["views"] == dict.fromkeys(
         ("hf_config", "hf_text_config", "model_arch_config"), rewritten
     )
