@@ -11,7 +11,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -46,28 +45,32 @@ def peak_memory(folder: Path, gibibytes: int) -> int:
     """
     source, converted = folder / "sparse", folder / "sparse-converted"
     _write_sparse(source, gibibytes)
-    done = threading.Event()
-
-    def cut_off() -> None:
-        work = converted.with_name(converted.name + ".converting")
-        while not done.wait(0.05):
-            for file in work.glob("*.safetensors"):
-                if file.stat().st_size:
-                    os.truncate(file, 0)
-
-    cutter = threading.Thread(target=cut_off)
-    cutter.start()
-    try:
-        process = subprocess.Popen(_command(source, converted), stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-    finally:
-        done.set()
-        cutter.join()
-    if status:
-        raise RuntimeError(f"convert ended with status {status}")
+    work = converted.with_name(converted.name + ".converting")
+    process = subprocess.Popen(_command(source, converted), stdout=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, _peak_of(process.pid))
+        for file in work.glob("*.safetensors"):
+            if file.stat().st_size:
+                os.truncate(file, 0)
+        time.sleep(0.05)
+    if process.returncode:
+        raise RuntimeError(f"convert ended with status {process.returncode}")
     shutil.rmtree(source)
     shutil.rmtree(converted)
-    return usage.ru_maxrss * 1024
+    return peak
+
+
+def _peak_of(pid: int) -> int:
+    """Largest resident memory so far, in bytes.
+
+    Not ``getrusage``: that counts what this process had when it forked.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _command(source: Path, converted: Path) -> list[str]:
