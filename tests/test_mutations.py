@@ -37,8 +37,8 @@ from vllm_ascend_bringup.formats.schemes import checkpoint_schemes
 Edit = tuple[str, int, int, int]
 Load = Callable[..., dict[str, torch.Tensor]]
 
-# Examples per case; 47 cases make 7,050.
-EXAMPLES = 150
+# Examples per case; 47 cases make 5,640.
+EXAMPLES = 120
 TORCH = {"BF16": torch.bfloat16, "F16": torch.float16}
 LONG = {"BF16": "bfloat16", "F16": "float16"}
 NAMES = {
@@ -242,14 +242,28 @@ def duplicated(draft: Draft, a: int, b: int, c: int) -> None:
         draft.index[name] = new
 
 
+def added(draft: Draft, a: int, b: int, c: int) -> None:
+    """A copy of a partner under another spelling of its name, or of a global scale's."""
+    shard, name, item = _pick(draft, a, *_SCALES, "_scale_2", ".weight_global_scale")
+    base = re.split(r"(\.weight)?_(global_)?scale|\.scale|\.qscale", name)[0]
+    new = base + _SPELLINGS[b % len(_SPELLINGS)]
+    if new != name and all(new not in items for items in draft.shards.values()):
+        made = Item(item.dtype, list(item.shape), item.data)
+        if c % 3 == 0:
+            made = Item("F32", [1][: c % 2], np.array([0.5], "<f4").tobytes())
+        draft.shards[shard][new] = made
+
+
 def index_changed(draft: Draft, a: int, b: int, c: int) -> None:
     """Entries gone, elsewhere, or of no use; also an index where there was none."""
     shard, name, _ = _pick(draft, a)
     if draft.index is None:
         draft.index = {n: s for s, n in draft.items}
     kind = b % 8
-    if kind in (0, 1):
+    if kind == 0:
         draft.index.pop(name, None)
+    elif kind == 1:
+        draft.index[name] = next((s for s in draft.shards if s != shard), shard)
     elif kind == 2:
         targets = [*draft.shards, "gone.safetensors", "../x.safetensors", "config.json", "", "."]
         draft.index[name] = targets[c % len(targets)]
@@ -405,10 +419,21 @@ _ANY: tuple[Any, ...] = (
 )  # fmt: skip
 
 
+# Settings about other things than how weights are stored.
+_SILENT = frozenset({
+    "ignore", "ignored_layers", "exclude", "exclude_modules", "modules_to_not_convert", "fmt",
+    "torch_dtype", "quantization_status", "version", "kv_cache_quant_algo", "input_activations",
+    "input_tensors", "activation_scale_ub", "scale_format", "scale_fmt", "layer_type_quant_config",
+})  # fmt: skip
+
+
 def setting(draft: Draft, a: int, b: int, c: int) -> None:
     """One setting, or what the config says beside them, becomes another; or goes."""
     root: Any = draft.legacy if draft.legacy is not None else draft.config
     paths = list(_leaves(root))
+    if a % 4:  # not those that say nothing about weights
+        paths = [path for path in paths if not _SILENT & set(path)]
+    a //= 4
     if not paths:
         return
     path = paths[a % len(paths)]
@@ -543,7 +568,8 @@ EDITS: dict[str, Callable[[Draft, int, int, int], None]] = {
     edit.__name__: edit
     for edit in (
         dtype_of_same_width, dtype_of_other_width, shape_of_same_size, shape_of_other_size,
-        scale_shape, malformed_entry, offsets, dropped, renamed, duplicated, index_changed,
+        scale_shape, malformed_entry, offsets, dropped, renamed, duplicated, added,
+        index_changed,
         scale_value, global_value, code_bytes, zero_codes, weight_shape, zero_points, setting,
         setting_added, config_file, shard_file, header,
     )
@@ -552,7 +578,7 @@ OF_SETTINGS = frozenset({"setting", "setting_added", "config_file"})
 # How often an edit is chosen, where not once: by how much there is to choose from.
 WEIGHTS = {
     "setting": 5, "scale_value": 5, "global_value": 3, "shape_of_other_size": 3, "renamed": 3,
-    "scale_shape": 3,
+    "scale_shape": 3, "added": 2, "index_changed": 2,
     "shape_of_same_size": 2, "dtype_of_same_width": 2, "code_bytes": 2, "zero_codes": 2,
     "weight_shape": 2, "header": 2,
 }  # fmt: skip
@@ -749,6 +775,52 @@ def test_every_format_has_a_sound_checkpoint() -> None:
     assert {id_ for ids in kit.FORMAT_OF.values() for id_ in ids.split()} == set(FORMATS)
 
 
+def sweep(case: str) -> "Iterator[tuple[str, str, Draft]]":
+    """Single changes that are few enough to try all: (what, kind of edit, the draft)."""
+    sound = CASES[case]
+    for shard, name in sound.items:
+        if name in PLAIN:
+            continue
+        draft = sound.copy()
+        del draft.shards[shard][name]
+        yield f"without {name}", "dropped", draft
+        item = sound.shards[shard][name]
+        for dtype in (d for d in BITS if BITS[d] == BITS[item.dtype] and d != item.dtype):
+            draft = sound.copy()
+            draft.shards[shard][name].dtype = dtype
+            yield f"{name} as {dtype}", "dtype_of_same_width", draft
+        if name.endswith((*_SCALES, "_scale_2", ".weight_global_scale")):
+            for raw in _SPECIAL[item.dtype]:
+                draft = sound.copy()
+                _overwrite(draft.shards[shard][name], 0, raw)
+                yield f"{name} of {raw.hex()}", "scale_value", draft
+    root: Any = sound.legacy if sound.legacy is not None else sound.config
+    for path in _leaves(root):
+        if _SILENT & set(path):
+            continue
+        old = root
+        for key in path:
+            old = old[key]
+        values: tuple[Any, ...] = (_GONE, *_WORDS.get(str(path[-1]), ()))
+        if isinstance(old, (int, float)):
+            values += (*_NUMBERS, "false", not old)
+        if isinstance(old, str):
+            values += (old.upper(), old.lower(), old.replace("-", "_"), None, [])
+        for value in values:
+            draft = sound.copy()
+            place: Any = draft.legacy if draft.legacy is not None else draft.config
+            for key in path[:-1]:
+                place = place[key]
+            if value is _GONE:
+                del place[path[-1]]
+            else:
+                place[path[-1]] = copy.deepcopy(value)
+            yield f"{path} {value!r}", "setting", draft
+
+
+_GONE = "without it"
+
+
 def _item(draft: Draft, name: str) -> Item:
     return next(draft.shards[shard][name] for shard, n in draft.items if n == name)
 
@@ -876,6 +948,36 @@ def test_a_damaged_checkpoint_is_refused_or_loads_as_its_files_say(
         judge(case, edits, decode_checkpoint, next(folders))
 
     check()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_single_change_is_refused_or_loads_as_its_files_say(
+    decode_checkpoint: Load, folders: "Iterator[Path]", case: str
+) -> None:
+    wrong = []
+    for what, kind, draft in sweep(case):
+        try:
+            judge_draft(
+                draft, {kind}, decode_checkpoint, next(folders), "BF16", conversion=False
+            )  # fmt: skip
+        except Exception as error:  # of any kind: that is what is being tested
+            wrong.append(f"{what}: {type(error).__name__} {error}".splitlines()[0])
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_methods_and_algorithms_may_be_spelled_otherwise(
+    decode_checkpoint: Load, folders: "Iterator[Path]", case: str
+) -> None:
+    draft = CASES[case].copy()
+    text = draft.config.get("text_config", draft.config)
+    of_method = draft.legacy or text["quantization_config"]
+    for place in (of_method, of_method.get("quantization", {})):
+        if "quant_method" in place:
+            place["quant_method"] = place["quant_method"].upper().replace("-", "_")
+        if "quant_algo" in place:
+            place["quant_algo"] = place["quant_algo"].lower()
+    judge_draft(draft, {"code_bytes"}, decode_checkpoint, next(folders), "BF16", conversion=False)
 
 
 def test_there_were_enough_examples_and_few_were_left_alone() -> None:

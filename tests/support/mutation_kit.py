@@ -1261,7 +1261,7 @@ def _register() -> None:
           scale(f"{down}.weight_scale", "BF16", 1, 1))  # fmt: skip
     _case("ct-group", "group_fp8",
           _ct("float-quantized", {**f8_, "strategy": "group", "group_size": 4}),
-          codes(f"{up_}.weight", f8, 5, 10),
+          codes(f"{up_}.weight", f8, 5, 9),
           scale(f"{up_}.weight_scale", "BF16", 5, 3))  # fmt: skip
     mx = {"type": "float", "strategy": "group", "group_size": 32, "scale_dtype": "torch.uint8"}
     _case("ct-mxfp8", "mxfp8", _ct("mxfp8-quantized", {**mx, "num_bits": 8}),

@@ -14,10 +14,11 @@ from vllm_ascend_bringup.formats.families.base import (
     block_size,
     group_size,
     method,
+    refuse,
     wildcard,
 )
 
-_MX_GROUP = 32
+_MX_GROUP, _NV_GROUP = 32, 16
 
 
 def read(settings: Settings, config: Settings) -> SchemeTable | LeftAlone | None:
@@ -55,9 +56,12 @@ def _scheme(spec: object) -> Scheme | LeftAlone | None:
         return None
     levels = weight if isinstance(weight, list) else [weight]
     dtypes = [str(level.get("dtype")) for level in levels if isinstance(level, dict)]
-    if dtypes == ["fp4", "fp8_e4m3"]:
-        return Scheme(("modelopt_nvfp4",))
     first = levels[0]
+    if dtypes == ["fp4", "fp8_e4m3"]:
+        for key, expected in (("qscheme", "per_group"), ("group_size", _NV_GROUP)):
+            if first.get(key) not in (None, expected):
+                raise refuse(f"NVFP4 with {key} {first[key]!r}", f"{key} {expected!r}")
+        return Scheme(("modelopt_nvfp4",))
     if len(levels) == 1 and isinstance(first, dict):
         qscheme, group = str(first.get("qscheme")), group_size(first.get("group_size"))
         if dtypes == ["fp4"] and qscheme == "per_group" and group == _MX_GROUP:
