@@ -103,8 +103,8 @@ CASES = {
     # The experts are fp4 under the names of block fp8; attention is block fp8.
     "qwen3-moe-hybrid": Case(_qwen3_moe, scheme="hybrid", ranks=(2,)),
     "mistral-nvfp4": Case(_mistral, scheme="nvfp4", whole=r"\.[kv]_proj\.", ranks=(2,)),
-    "mistral-int4": Case(_mistral, scheme="int4", whole=r"\.[kv]_proj\."),
-    "gpt-oss": Case(_gpt_oss, scheme="gpt-oss"),
+    "mistral-int4": Case(_mistral, scheme="int4", whole=r"\.[kv]_proj\.", ranks=(2,)),
+    "gpt-oss": Case(_gpt_oss, scheme="gpt-oss", ranks=(2,)),
     "mistral-tensor": Case(_mistral, scheme="tensor", whole=r"\.[kv]_proj\.", ranks=(2,)),
 }
 RUNS = [(name, tp) for name, case in CASES.items() for tp in case.ranks]
