@@ -47,6 +47,31 @@ def flat(matrix: torch.Tensor) -> Any:
     return matrix.as_strided((span,), (1,), matrix.storage_offset()).numpy()
 
 
+_NO_VALUES = np.empty((0, 0), np.float32)
+_NO_CODES = np.empty((0, 0), np.uint8)
+
+
+def scales(scale: torch.Tensor, table: torch.Tensor | None) -> tuple[Any, Any, Any]:
+    """(values ``[R, C]`` float32, codes ``[R, C]`` uint8, table) for ``scale_row``; what there is
+    not is empty, so that kernels need one signature.
+    """
+    if table is None:
+        return scale.numpy(), _NO_CODES, _NO_VALUES.reshape(-1)
+    return _NO_VALUES, scale.numpy(), table.numpy()
+
+
+@numba.njit(nogil=True, inline="always")
+def scale_row(values: Any, codes: Any, table: Any, row: Any, first: Any, last: Any, to: Any) -> Any:
+    """One row of the grid, float32 ``[C]``; by way of ``to`` from column ``first`` to ``last`` if
+    the scales are codes.
+    """
+    if table.shape[0] == 0:
+        return values[row]
+    for column in range(first, last + 1):
+        to[column] = table[codes[row, column]]
+    return to
+
+
 @intrinsic
 def to_bfloat16(typing_context: Any, value: Any) -> Any:
     """The bits of a float32 (not NaN with the low 15 bits set) rounded to bfloat16, to nearest

@@ -46,10 +46,11 @@ class ScaledTensor:
 
     codes: uint8 ``[..., N, bytes of a row]``, usually memory-mapped; a byte is one code of
     ``code_format``, or two (e2m1, int4; the low four bits first). scale: float32 ``[..., R, C]``,
-    the grid. block: (bn, bk). columns: K, where it is not what the codes' bytes make. zero: uint8
-    ``[..., R, C]`` of integer codes, or None. rows: if given, the weight is these rows of each
-    matrix of ``[E, N, K]``, one below the other. largest_scale: if it is known already. name and
-    shard are for messages.
+    the grid; or uint8 codes whose values ``scale_table`` gives, float32 ``[..., 256]`` (not of
+    integer codes). block: (bn, bk). columns: K, where it is not what the codes' bytes make. zero:
+    uint8 ``[..., R, C]`` of integer codes, or None. rows: if given, the weight is these rows of
+    each matrix of ``[E, N, K]``, one below the other. largest_scale: if it is known already. name
+    and shard are for messages.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ScaledTensor:
     zero: torch.Tensor | None = None
     rows: tuple[int, int] | None = None
     largest_scale: float | None = None
+    scale_table: torch.Tensor | None = None
 
     @property
     def packed(self) -> bool:
@@ -77,18 +79,38 @@ class ScaledTensor:
             return (rows[0] * (self.rows[1] - self.rows[0]), columns)
         return (*rows, columns)
 
+    def scales_at(self, index: tuple[int, ...]) -> torch.Tensor:
+        """The grid of one matrix, float32 ``[R, C]``."""
+        if self.scale_table is None:
+            return self.scale[index]
+        return self.scale_table[index][self.scale[index].to(torch.int64)]
+
+    def scale_range(self) -> tuple[float, float]:
+        """Smallest and largest scale."""
+        if self.scale_table is None:
+            low, high = torch.aminmax(self.scale)
+            return float(low), float(high)
+        # Matrix by matrix: torch reduces a whole tensor many times as fast as along a dimension.
+        ends = torch.tensor([
+            [int(end) for end in torch.aminmax(codes)]
+            for codes in self.scale.reshape(-1, *self.scale.shape[-2:])
+        ])  # fmt: skip
+        values = self.scale_table.reshape(-1, 256).gather(1, ends)  # it rises
+        return float(values.min()), float(values.max())
+
 
 @dataclass(frozen=True)
 class _Matrix:
     """A rectangle of one matrix of a weight, and where it goes.
 
-    codes: uint8 ``[n, bytes]``. scale, zero: the whole matrix's. offset: (row, column) of the
-    rectangle in the matrix. out: ``[n, k]``.
+    codes: uint8 ``[n, bytes]``. scale, scale_table, zero: the whole matrix's. offset: (row,
+    column) of the rectangle in the matrix. out: ``[n, k]``.
     """
 
     source: ScaledTensor
     codes: torch.Tensor
     scale: torch.Tensor
+    scale_table: torch.Tensor | None
     zero: torch.Tensor | None
     offset: tuple[int, int]
     out: torch.Tensor
@@ -108,11 +130,14 @@ class _Matrix:
             )  # fmt: skip
             return False
         if source.packed:
-            fp4_dequant(self.codes, self.scale, self.out, block=source.block, offset=self.offset)
+            fp4_dequant(
+                self.codes, self.scale, self.out, block=source.block, offset=self.offset,
+                scale_table=self.scale_table,
+            )  # fmt: skip
             return False
         return fp8_dequant(
             self.codes, self.scale, self.out, block=source.block, offset=self.offset,
-            code_format=source.code_format,
+            code_format=source.code_format, scale_table=self.scale_table,
         )  # fmt: skip
 
 
@@ -251,7 +276,7 @@ class Decoder:
         limit = torch.finfo(out.dtype).max
         largest = source.largest_scale
         if largest is None:
-            largest = float(matrix.scale.max())
+            _, largest = source.scale_range()
         if largest * _LARGEST[source.code_format] <= limit and source.code_format != "e5m2":
             return
         infinite = torch.isinf(out)
@@ -293,8 +318,9 @@ def _matrix(
     codes = source.codes[at][rows, in_bytes]
     if codes.shape[1] > 1 and codes.stride(1) != 1:
         codes = codes.contiguous()  # experts packed along rows: kernels walk along columns
-    zero = None if source.zero is None else source.zero[at]
-    return _Matrix(source, codes, source.scale[at], zero, (rows.start, columns.start), out)
+    scale = source.scale[at]
+    table, zero = (None if t is None else t[at] for t in (source.scale_table, source.zero))
+    return _Matrix(source, codes, scale, table, zero, (rows.start, columns.start), out)
 
 
 def _indices(values: range) -> range:

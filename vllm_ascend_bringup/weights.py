@@ -100,20 +100,22 @@ def scaled_tensors(
     pairing = format_.resolve(pairing, partners)
     grid, zero = format_.grid(pairing, partners), format_.zero(pairing, partners)
     layout = pairing.layout
-    smallest, largest = torch.aminmax(grid)
     whole = ScaledTensor(
         stored.name, stored.codes.shard, format_.codes(pairing, codes), grid, layout.block,
-        layout.code_format, layout.shape[-1], zero, largest_scale=float(largest),
+        layout.code_format, layout.shape[-1], zero,
+        scale_table=format_.scale_table(pairing, partners),
     )  # fmt: skip
-    if not math.isfinite(float(largest)):
+    smallest, largest = whole.scale_range()
+    if not math.isfinite(largest):
         raise FormatError(
             f"scales of {stored.codes.name} in {stored.codes.shard} times or divided by their "
             "global scale exceed float32",
             "finite products",
             "download this shard again, or ask for a new export of the checkpoint",
         )
-    if float(smallest) == 0:
+    if smallest == 0:
         _refuse_lost_blocks(whole, stored.scale.name)
+    whole = replace(whole, largest_scale=largest)
     parts = format_.parts(pairing)
     if parts is None:
         yield stored.name, whole
@@ -125,7 +127,7 @@ def scaled_tensors(
 def _refuse_lost_blocks(source: ScaledTensor, scale: str) -> None:
     """A zero scale is right only where every code is zero: anything else is a lost block."""
     for index in product(*map(range, source.scale.shape[:-2])):
-        zero_scale = source.scale[index] == 0
+        zero_scale = source.scales_at(index) == 0
         lost = zero_scale & _blocks_with_values(source, index) if bool(zero_scale.any()) else None
         if lost is not None and bool(lost.any()):
             raise FormatError(

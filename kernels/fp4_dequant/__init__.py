@@ -24,6 +24,7 @@ def fp4_dequant(
     *,
     block: tuple[int, int],
     offset: tuple[int, int] = (0, 0),
+    scale_table: "torch.Tensor | None" = None,
     implementation: str | None = None,
 ) -> None:
     """Decode ``codes`` into ``out``.
@@ -32,14 +33,15 @@ def fp4_dequant(
     a larger weight whose first element stands at row and column ``offset`` = (r0, c0) of it.
     codes: ``[N, B]`` uint8, last dimension contiguous, the bytes that hold these columns:
     B = ceil((c0 % 2 + K) / 2), and where c0 is odd the first code is in the high four bits.
-    scale: ``[R, C]`` float32, contiguous, the whole weight's grid. block: (bn, bk). Raises
-    ValueError if the arguments do not fit together.
+    scale: ``[R, C]``, contiguous, the whole weight's grid; float32, or uint8 codes of scales whose
+    values ``scale_table`` (float32 ``[256]``) gives. block: (bn, bk). Raises ValueError if the
+    arguments do not fit together.
     """
-    check_arguments(codes, scale, out, bits=4, block=block, offset=offset)
+    check_arguments(codes, scale, out, bits=4, block=block, offset=offset, scale_table=scale_table)
     if out.numel() == 0:
         return
     run = choose("fp4_dequant", implementation, out_dtype=out.dtype)
-    run(codes, scale, out, block, offset)
+    run(codes, scale, scale_table, out, block, offset)
 
 
 def check_arguments(
@@ -50,14 +52,14 @@ def check_arguments(
     bits: int,
     block: tuple[int, int],
     offset: tuple[int, int],
+    scale_table: "torch.Tensor | None" = None,
 ) -> None:
     """Raise ValueError unless the arguments fit; what codes of ``bits`` = 4 or 8 have in common."""
     import torch
 
     if codes.dtype != torch.uint8:
         raise ValueError(f"codes of {codes.dtype}: expected uint8")
-    if scale.dtype != torch.float32:
-        raise ValueError(f"scale of {scale.dtype}: expected float32")
+    check_scale(scale, scale_table)
     if out.dtype not in (torch.bfloat16, torch.float16, torch.float32):
         raise ValueError(f"out of {out.dtype}: expected bfloat16, float16 or float32")
     if min(block) < 1 or min(offset) < 0:
@@ -81,3 +83,18 @@ def check_arguments(
         raise ValueError(f"scale {list(scale.shape)}: expected at least {needed}")
     if not scale.is_contiguous():
         raise ValueError("scale: expected it contiguous")
+
+
+def check_scale(scale: "torch.Tensor", scale_table: "torch.Tensor | None") -> None:
+    """Raise ValueError unless ``scale`` is float32, or uint8 with a table of its values."""
+    import torch
+
+    if scale_table is None:
+        if scale.dtype != torch.float32:
+            raise ValueError(f"scale of {scale.dtype}: expected float32")
+        return
+    if scale.dtype != torch.uint8:
+        raise ValueError(f"scale of {scale.dtype} with a scale_table: expected uint8")
+    if scale_table.dtype != torch.float32 or scale_table.shape != (256,):
+        found = f"{scale_table.dtype} {list(scale_table.shape)}"
+        raise ValueError(f"scale_table of {found}: expected float32 [256]")

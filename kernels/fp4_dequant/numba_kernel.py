@@ -26,6 +26,8 @@ from vllm_ascend_bringup.kernels.numba_intrinsics import (
     keepable,
     low_nibble,
     round_one,
+    scale_row,
+    scales,
     store_pair,
     to_bfloat16,
     to_float16,
@@ -44,14 +46,15 @@ def verify(out_dtype: torch.dtype) -> tuple[bool, str]:
 def fp4_dequant(
     codes: torch.Tensor,
     scale: torch.Tensor,
+    scale_table: torch.Tensor | None,
     out: torch.Tensor,
     block: tuple[int, int],
     offset: tuple[int, int],
 ) -> None:
-    """See the package: codes ``[N, B]`` uint8, scale ``[R, C]`` float32, out ``[N, K]``."""
+    """See the package: codes ``[N, B]`` uint8, scale ``[R, C]``, out ``[N, K]``."""
     _decode(
-        flat(codes), codes.stride(0), scale.numpy(), flat(out.view(torch.uint16)), out.stride(0),
-        *out.shape, *block, *offset, out.dtype == torch.float16,
+        flat(codes), codes.stride(0), *scales(scale, scale_table), flat(out.view(torch.uint16)),
+        out.stride(0), *out.shape, *block, *offset, out.dtype == torch.float16,
     )  # fmt: skip
 
 
@@ -99,8 +102,8 @@ def _bytes_float16(codes: Any, low: Any, high: Any, out: Any) -> None:
 
 
 def _decode_rows(
-    codes: Any, codes_stride: int, scale: Any, out: Any, out_stride: int, N: int, K: int,
-    bn: int, bk: int, r0: int, c0: int, float16: bool,
+    codes: Any, codes_stride: int, scale: Any, scale_codes: Any, scale_table: Any, out: Any,
+    out_stride: int, N: int, K: int, bn: int, bk: int, r0: int, c0: int, float16: bool,
 ) -> None:  # fmt: skip
     if c0 + K <= bk:
         bk += bk % 2  # one block: an even width says the same
@@ -108,11 +111,13 @@ def _decode_rows(
     high = low if bk % 2 == 0 else np.empty(_STRETCH + FILL, np.float32)
     # Bytes of which both columns are wanted, counted in the whole weight, as `first` is.
     first, start, stop = c0 // 2, (c0 + 1) // 2, (c0 + K) // 2
+    left, right = c0 // bk, (c0 + K - 1) // bk
+    looked_up = np.empty(scale_codes.shape[1], np.float32)
     top = 0
     while top < N:
         block_row = (top + r0) // bn
         bottom = min(N, (block_row + 1) * bn - r0)
-        grid_row = scale[block_row]
+        grid_row = scale_row(scale, scale_codes, scale_table, block_row, left, right, looked_up)
         for pair in range(start, stop, _STRETCH):
             count = min(_STRETCH, stop - pair)
             expand_pairs(grid_row, bk, pair, count, low, high)

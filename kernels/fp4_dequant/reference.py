@@ -15,11 +15,14 @@ def verify(out_dtype: torch.dtype) -> tuple[bool, str]:
 def fp4_dequant(
     codes: torch.Tensor,
     scale: torch.Tensor,
+    scale_table: torch.Tensor | None,
     out: torch.Tensor,
     block: tuple[int, int],
     offset: tuple[int, int],
 ) -> None:
-    """See the package: codes ``[N, B]`` uint8, scale ``[R, C]`` float32, out ``[N, K]``."""
+    """See the package: codes ``[N, B]`` uint8, scale ``[R, C]``, out ``[N, K]``."""
+    if scale_table is not None:
+        scale = scale_table[scale.to(torch.int64)]
     N, K = out.shape
     rows = (torch.arange(N) + offset[0]) // block[0]
     columns = (torch.arange(K) + offset[1]) // block[1]

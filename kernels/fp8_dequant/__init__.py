@@ -11,6 +11,7 @@ result is exact and comparable with ``torch.equal``. NaN codes stay NaN.
 from typing import TYPE_CHECKING
 
 from vllm_ascend_bringup.kernels.dispatch import choose
+from vllm_ascend_bringup.kernels.fp4_dequant import check_scale
 
 if TYPE_CHECKING:
     import torch
@@ -28,13 +29,15 @@ def fp8_dequant(
     block: tuple[int, int],
     offset: tuple[int, int] = (0, 0),
     code_format: str = "e4m3fn",
+    scale_table: "torch.Tensor | None" = None,
     implementation: str | None = None,
 ) -> bool:
     """Decode ``codes`` into ``out``; returns whether a NaN code was met.
 
     codes: ``[N, K]`` uint8 on the CPU, last dimension contiguous; a slice of a larger weight whose
-    first element stands at row and column ``offset`` = (r0, c0) of it. scale: ``[R, C]`` float32,
-    contiguous, the whole weight's grid. out: ``[N, K]`` bfloat16, float16 or float32, last
+    first element stands at row and column ``offset`` = (r0, c0) of it. scale: ``[R, C]``,
+    contiguous, the whole weight's grid; float32, or uint8 codes of scales whose values
+    ``scale_table`` (float32 ``[256]``) gives. out: ``[N, K]`` bfloat16, float16 or float32, last
     dimension contiguous. block: (bn, bk). Raises ValueError if the arguments do not fit together.
     """
     if codes.shape != out.shape or codes.dim() != 2:
@@ -43,7 +46,8 @@ def fp8_dequant(
         )
     if code_format not in CODE_FORMATS:
         raise ValueError(f"code format {code_format!r}: expected one of {', '.join(CODE_FORMATS)}")
-    _check_types(codes, scale, out)
+    _check_types(codes, out)
+    check_scale(scale, scale_table)
     if min(block) < 1 or min(offset) < 0:
         raise ValueError(f"block {block}, offset {offset}: expected positive, not negative")
     if codes.numel() == 0:
@@ -54,15 +58,13 @@ def fp8_dequant(
     if scale.dim() != 2 or scale.shape[0] < needed[0] or scale.shape[1] < needed[1]:
         raise ValueError(f"scale {list(scale.shape)}: expected at least {needed}")
     run = choose("fp8_dequant", implementation, out_dtype=out.dtype)
-    return bool(run(codes, scale, out, block, offset, code_format))
+    return bool(run(codes, scale, scale_table, out, block, offset, code_format))
 
 
-def _check_types(codes: "torch.Tensor", scale: "torch.Tensor", out: "torch.Tensor") -> None:
+def _check_types(codes: "torch.Tensor", out: "torch.Tensor") -> None:
     import torch
 
     if codes.dtype != torch.uint8:
         raise ValueError(f"codes of {codes.dtype}: expected uint8")
-    if scale.dtype != torch.float32:
-        raise ValueError(f"scale of {scale.dtype}: expected float32")
     if out.dtype not in (torch.bfloat16, torch.float16, torch.float32):
         raise ValueError(f"out of {out.dtype}: expected bfloat16, float16 or float32")

@@ -32,17 +32,19 @@ from vllm_ascend_bringup.kernels.numba_intrinsics import (
     flat,
     keepable,
     round_one,
+    scale_row,
+    scales,
     to_bfloat16,
     to_float16,
 )
 
-# Columns in a stretch: their scales stay in the innermost caches. A shorter one would pay more
-# often for the start of a loop.
-_STRETCH = 4096
+# Columns in a stretch: their scales stay in the inner caches. Shorter ones would walk through
+# memory in short leaps, which the hardware's prefetching does not follow.
+_STRETCH = 8192
 # Columns that _lanes_bfloat16 decodes at a time.
 LANES = 16
 # From this width on, a block's row is worth a loop of its own.
-_LONG = 32
+_LONG = 33
 
 
 def verify(out_dtype: torch.dtype) -> tuple[bool, str]:
@@ -53,23 +55,24 @@ def verify(out_dtype: torch.dtype) -> tuple[bool, str]:
 def fp8_dequant(
     codes: torch.Tensor,
     scale: torch.Tensor,
+    scale_table: torch.Tensor | None,
     out: torch.Tensor,
     block: tuple[int, int],
     offset: tuple[int, int],
     code_format: str,
 ) -> bool:
-    """See the package: codes, out ``[N, K]``, scale ``[R, C]`` float32."""
+    """See the package: codes, out ``[N, K]``, scale ``[R, C]``."""
     # The stride of a dimension of size 1 means nothing, and torch may leave it at any value.
     if (codes.shape[1] > 1 and codes.stride(1) != 1) or (out.shape[1] > 1 and out.stride(1) != 1):
         raise ValueError("codes and out: expected a contiguous last dimension")
-    matrices = (
-        flat(codes), codes.stride(0), scale.numpy(), flat(out.view(torch.uint16)), out.stride(0),
-        *codes.shape, *block, *offset,
+    arguments = (
+        flat(codes), codes.stride(0), *scales(scale, scale_table), flat(out.view(torch.uint16)),
+        out.stride(0), *codes.shape, *block, *offset, out.dtype == torch.float16,
     )  # fmt: skip
-    float16, is_e4m3fn = out.dtype == torch.float16, code_format == "e4m3fn"
+    is_e4m3fn = code_format == "e4m3fn"
     if is_e4m3fn and block[1] < _LONG:
-        return bool(_decode_short(*matrices, float16))
-    return bool(_decode(*matrices, _table(code_format), is_e4m3fn, float16))
+        return bool(_decode_short(*arguments))
+    return bool(_decode(*arguments, _table(code_format), is_e4m3fn))
 
 
 @cache
@@ -132,6 +135,8 @@ _F16_NAN = 0x7E00
 def _lanes_bfloat16(typing_context: Any, codes: Any, out: Any, at: Any, scale: Any) -> Any:
     """``out[at : at + LANES]`` from ``codes[at : at + LANES]``, written out as vectors.
 
+    ``scale``: one float32, or an array of one for each column.
+
     Rows of short blocks are over before the loop that LLVM makes of them is in its stride.
     """
 
@@ -158,9 +163,12 @@ def _lanes_bfloat16(typing_context: Any, codes: Any, out: Any, at: Any, scale: A
         sign = builder.shl(builder.and_(wide, constant(I32, 0x80)), constant(I32, 24))
         value = builder.bitcast(builder.select(is_subnormal, subnormal, normal), ints)
         value = builder.bitcast(builder.or_(value, sign), floats)
-        undefined = ir.Constant(floats, ir.Undefined)
-        factor = builder.insert_element(undefined, scale_, I32(0))
-        factor = builder.shuffle_vector(factor, undefined, constant(I32, 0))
+        if per_column:
+            factor = builder.load(place(3, scale_, F32), align=4)
+        else:
+            undefined = ir.Constant(floats, ir.Undefined)
+            factor = builder.insert_element(undefined, scale_, I32(0))
+            factor = builder.shuffle_vector(factor, undefined, constant(I32, 0))
         # The steps of to_bfloat16.
         bits = builder.bitcast(builder.fmul(value, factor), ints)
         last_kept = builder.and_(builder.lshr(bits, constant(I32, 16)), constant(I32, 1))
@@ -169,7 +177,9 @@ def _lanes_bfloat16(typing_context: Any, codes: Any, out: Any, at: Any, scale: A
         builder.store(half, place(1, out_, I16), align=2)
         return context.get_dummy_value()
 
-    return types.void(codes, out, types.int64, types.float32), codegen
+    per_column = isinstance(scale, types.Array)
+    scale = scale if per_column else types.float32
+    return types.void(codes, out, types.int64, scale), codegen
 
 
 @numba.njit(nogil=True, inline="always")
@@ -189,7 +199,10 @@ def _row_float16(codes: Any, out: Any, scale: Any) -> None:
 
 @numba.njit(nogil=True, inline="always")
 def _columns_bfloat16(codes: Any, out: Any, scales: Any) -> None:
-    for j in range(codes.shape[0]):
+    lanes = codes.shape[0] // LANES * LANES
+    for j in range(0, lanes, LANES):
+        _lanes_bfloat16(codes, out, j, scales)
+    for j in range(lanes, codes.shape[0]):
         out[j] = to_bfloat16(_e4m3fn(codes[j]) * scales[j])
 
 
@@ -230,25 +243,28 @@ def _keep_nan(codes: Any, out: Any, float16: Any) -> Any:
 
 
 def _decode_short_blocks(
-    codes: Any, codes_stride: int, scale: Any, out: Any, out_stride: int, N: int, K: int,
-    bn: int, bk: int, r0: int, c0: int, float16: bool,
+    codes: Any, codes_stride: int, scale: Any, scale_codes: Any, scale_table: Any, out: Any,
+    out_stride: int, N: int, K: int, bn: int, bk: int, r0: int, c0: int, float16: bool,
 ) -> Any:  # fmt: skip
     nan = False
-    scales = np.empty(_STRETCH + FILL, np.float32)
+    expanded = np.empty(_STRETCH + FILL, np.float32)
+    looked_up = np.empty(scale_codes.shape[1], np.float32)
+    first, last = c0 // bk, (c0 + K - 1) // bk
     top = 0
     while top < N:
         block_row = (top + r0) // bn
         bottom = min(N, (block_row + 1) * bn - r0)
+        grid_row = scale_row(scale, scale_codes, scale_table, block_row, first, last, looked_up)
         for start in range(0, K, _STRETCH):
             count = min(_STRETCH, K - start)
-            expand(scale[block_row], bk, c0 + start, count, scales)
+            expand(grid_row, bk, c0 + start, count, expanded)
             for i in range(top, bottom):
                 at, to = i * codes_stride + start, i * out_stride + start
                 row, target = codes[at : at + count], out[to : to + count]
                 if float16:
-                    _columns_float16(row, target, scales)
+                    _columns_float16(row, target, expanded)
                 else:
-                    _columns_bfloat16(row, target, scales)
+                    _columns_bfloat16(row, target, expanded)
                 if _keep_nan(row, target, float16):
                     nan = True
         top = bottom
@@ -256,12 +272,16 @@ def _decode_short_blocks(
 
 
 def _decode_rows(
-    codes: Any, codes_stride: int, scale: Any, out: Any, out_stride: int, N: int, K: int,
-    bn: int, bk: int, r0: int, c0: int, table: Any, is_e4m3fn: bool, float16: bool,
+    codes: Any, codes_stride: int, scale: Any, scale_codes: Any, scale_table: Any, out: Any,
+    out_stride: int, N: int, K: int, bn: int, bk: int, r0: int, c0: int, float16: bool,
+    table: Any, is_e4m3fn: bool,
 ) -> Any:  # fmt: skip
     nan = False
+    looked_up = np.empty(scale_codes.shape[1], np.float32)
+    first, last = c0 // bk, (c0 + K - 1) // bk
     for i in range(N):
-        grid_row = scale[(i + r0) // bn]
+        block_row = (i + r0) // bn
+        grid_row = scale_row(scale, scale_codes, scale_table, block_row, first, last, looked_up)
         row = codes[i * codes_stride : i * codes_stride + K]
         to = out[i * out_stride : i * out_stride + K]
         start = 0

@@ -19,12 +19,15 @@ def verify(out_dtype: torch.dtype) -> tuple[bool, str]:
 def fp8_dequant(
     codes: torch.Tensor,
     scale: torch.Tensor,
+    scale_table: torch.Tensor | None,
     out: torch.Tensor,
     block: tuple[int, int],
     offset: tuple[int, int],
     code_format: str,
 ) -> bool:
-    """See the package: codes, out ``[N, K]``, scale ``[R, C]`` float32."""
+    """See the package: codes, out ``[N, K]``, scale ``[R, C]``."""
+    if scale_table is not None:
+        scale = scale_table[scale.to(torch.int64)]
     N, K = codes.shape
     rows = (torch.arange(N) + offset[0]) // block[0]
     columns = (torch.arange(K) + offset[1]) // block[1]

@@ -115,7 +115,7 @@ def test_as_compressed_tensors_dequantizes() -> None:
         pytest.param(S, torch.full((8, 4), -1.0).to(torch.float8_e4m3fn), "-1", "not negative",
                      id="scale-negative"),
         pytest.param(S, torch.full((8, 4), 0x7F, dtype=torch.uint8).view(torch.float8_e4m3fn),
-                     "nan", "finite", id="scale-nan"),
+                     "NaN", "finite", id="scale-nan"),
         pytest.param(S, torch.zeros(8, 4).to(torch.float8_e4m3fn), "zero", "zero codes",
                      id="scale-zero-over-codes"),
         pytest.param(W, torch.ones(8, 32, dtype=torch.int8), "I8", "U8", id="codes-int8"),

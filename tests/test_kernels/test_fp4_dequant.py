@@ -226,6 +226,24 @@ def test_any_slice_of_any_weight_into_any_slice(
     assert bool((whole == 7.0).all()), "wrote outside of out"
 
 
+@implementations
+@dtypes
+@pytest.mark.parametrize("bk", [1, 7, 16, 32, 2049])
+@pytest.mark.parametrize(("K", "c0"), [(1, 1), (129, 15), (2050, 2), (8193, 1)])
+def test_scales_as_bytes_with_a_table(
+    implementation: str, dtype: torch.dtype, K: int, c0: int, bk: int
+) -> None:
+    block, offset = (2, bk), (3, c0)
+    codes, table = random_codes(5, packed_width(K, c0)), torch.rand(256) + 0.01
+    bytes_ = random_codes(*grid_for((5, K), block, offset).shape, seed=1)
+    out = torch.empty(5, K, dtype=dtype)
+    fp4_dequant(
+        codes, bytes_, out, block=block, offset=offset, scale_table=table,
+        implementation=implementation,
+    )  # fmt: skip
+    assert_same(out, expected(codes, table[bytes_.long()], K, dtype, block, offset))
+
+
 def test_slices_of_one_weight_make_up_the_whole() -> None:
     N, K, block = 37, 70, (4, 16)
     codes, grid = random_codes(N, K // 2), grid_for((N, K), block)
@@ -269,7 +287,7 @@ def test_empty_slices_are_fine(shape: tuple[int, int], c0: int) -> None:
 
 
 CODES, OUT = torch.zeros(4, 3, dtype=torch.uint8), torch.zeros(4, 6, dtype=torch.bfloat16)
-ONE = torch.ones(1, 1)
+ONE, TABLE = torch.ones(1, 1), torch.ones(256)
 
 
 @implementations
@@ -290,6 +308,11 @@ ONE = torch.ones(1, 1)
         pytest.param(CODES, ONE, OUT, {"offset": (-1, 0)}, "offset", id="offset"),
         pytest.param(CODES.char(), ONE, OUT, {}, "uint8", id="codes-dtype"),
         pytest.param(CODES, ONE.double(), OUT, {}, "float32", id="scale-dtype"),
+        pytest.param(CODES, ONE.byte(), OUT, {}, "float32", id="scale-without-table"),
+        pytest.param(CODES, ONE, OUT, {"scale_table": TABLE}, "uint8", id="table-for-floats"),
+        pytest.param(
+            CODES, ONE.byte(), OUT, {"scale_table": TABLE[1:]}, r"\[256\]", id="short-table"
+        ),
         pytest.param(CODES, ONE, OUT.int(), {}, "bfloat16", id="out-dtype"),
         pytest.param(
             CODES, torch.ones(2, 3).t(), OUT, {}, "scale: .*contiguous", id="scale-turned"

@@ -261,12 +261,12 @@ def test_short_blocks(
 
 @implementations
 @dtypes
-@pytest.mark.parametrize("at", [0, 4095, 4096, 4999])
+@pytest.mark.parametrize("at", [0, 8191, 8192, 8999])
 def test_nan_codes_in_short_blocks_are_reported(
     implementation: str, dtype: torch.dtype, at: int
 ) -> None:
-    codes, out = torch.full((3, 5000), 0x11, dtype=torch.uint8), torch.empty(3, 5000, dtype=dtype)
-    grid = grid_for((3, 5000), (2, 16))
+    codes, out = torch.full((3, 9000), 0x11, dtype=torch.uint8), torch.empty(3, 9000, dtype=dtype)
+    grid = grid_for((3, 9000), (2, 16))
     assert not fp8_dequant(codes, grid, out, block=(2, 16), implementation=implementation)
     codes[1, at] = 0xFF
     assert fp8_dequant(codes, grid, out, block=(2, 16), implementation=implementation)
@@ -290,6 +290,26 @@ def test_scales_that_are_not_finite(
         implementation=implementation,
     )  # fmt: skip
     assert_same(out, expected(every_code(), grid, dtype, (1, bk), code_format=code_format))
+
+
+@formats
+@implementations
+@dtypes
+@pytest.mark.parametrize("bk", [1, 7, 32, 128, 9000])
+@pytest.mark.parametrize(("K", "c0"), [(1, 1), (129, 15), (8193, 1)])
+def test_scales_as_bytes_with_a_table(
+    code_format: str, implementation: str, dtype: torch.dtype, K: int, c0: int, bk: int
+) -> None:
+    block, offset = (2, bk), (3, c0)
+    codes, scales = random_codes(5, K), torch.rand(256) + 0.01
+    bytes_ = random_codes(*grid_for((5, K), block, offset).shape, seed=1)
+    out = torch.empty(5, K, dtype=dtype)
+    fp8_dequant(
+        codes, bytes_, out, block=block, offset=offset, code_format=code_format,
+        scale_table=scales, implementation=implementation,
+    )  # fmt: skip
+    wanted = expected(codes, scales[bytes_.long()], dtype, block, offset, code_format)
+    assert_same(out, wanted)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

@@ -6,8 +6,10 @@ j // bk]`` (integer codes: ``(code - zero) * scale``) with one block shape (bn, 
 which partners it needs, which shapes they may have, and how to bring them into that form.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from vllm_ascend_bringup.checkpoint import TensorInfo
@@ -26,8 +28,12 @@ FLOAT_DTYPES = frozenset({"F32", "BF16", "F16"})
 SCALE_DTYPES = FLOAT_DTYPES | E8M0_DTYPES
 E2M1, INT4, INT8 = "e2m1", "int4", "int8"
 
-# The byte of the largest e4m3 value; above are one NaN and the negative ones.
+# The bytes of the largest values. Above is E8M0's NaN; e4m3's, and its negative values.
+_E8M0_LARGEST = 0xFE
 _E4M3_LARGEST = 0x7E
+# Float32 bits of E8M0's byte 0, 2**-127: a subnormal, which arithmetic may flush to zero.
+_E8M0_ZERO = 1 << 22
+_FLOAT32_NAN = 0x7FC00000
 
 Shape = tuple[int, ...]
 Tensors = Mapping[str, "torch.Tensor"]
@@ -151,8 +157,20 @@ class WeightFormat:
         return codes.view(torch.uint8)
 
     def grid(self, pairing: "Pairing", partners: Tensors) -> "torch.Tensor":
-        """The scale as float32 ``[..., R, C]``."""
-        return shaped(scale_values(pairing.stored.scale, partners["scale"]), pairing.layout.grid)
+        """The scale ``[..., R, C]``: float32, or uint8 where there is a ``scale_table``."""
+        scale = pairing.stored.scale
+        values = scale_bytes if scale.dtype in E8M0_DTYPES else scale_values
+        return shaped(values(scale, partners["scale"]), pairing.layout.grid)
+
+    def scale_table(self, pairing: "Pairing", partners: Tensors) -> "torch.Tensor | None":
+        """What each byte of the grid means, float32 ``[..., 256]``, if it is as stored: E8M0.
+
+        It rises as far as the bytes of legal scales go.
+        """
+        dtype = pairing.stored.scale.dtype
+        if dtype not in E8M0_DTYPES:
+            return None
+        return byte_values(dtype).expand(*pairing.layout.grid[:-2], 256)
 
     def zero(self, pairing: "Pairing", partners: Tensors) -> "torch.Tensor | None":
         """The zero points as uint8 ``[..., R, C]``, where there are any."""
@@ -199,27 +217,13 @@ def shaped(values: "torch.Tensor", grid: Shape) -> "torch.Tensor":
 
 
 def scale_values(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":
-    """Turn a scale as stored into float32 of the same shape.
+    """Turn a float scale as stored into float32 of the same shape.
 
     Raises FormatError if a value is NaN, infinite or negative; which values are legal zeros is
     decided with the codes (see weights.py).
     """
     import torch
 
-    if info.dtype in E8M0_DTYPES:
-        exponent = stored.view(torch.uint8)
-        if exponent.numel() == 0:
-            return exponent.to(torch.float32)
-        low, high = torch.aminmax(exponent)
-        if int(high) == 255:  # E8M0 has one NaN, byte 255, and neither sign nor infinity
-            _refuse_scale(info, exponent == 255, "NaN")
-        bits = exponent.to(torch.int32) << 23
-        if int(low) == 0:
-            # Built from bits: 2**-127 (byte 0) is a float32 subnormal, which ldexp may flush.
-            bits.masked_fill_(exponent == 0, 1 << 22)
-        return bits.view(torch.float32)
-    if info.dtype == "F8_E4M3":
-        return _e4m3_values(info, stored).to(torch.float32)
     values = stored.to(torch.float32)
     if values.numel():
         smallest, largest = torch.aminmax(values)  # NaN if there is one
@@ -230,42 +234,45 @@ def scale_values(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":
     return values
 
 
-def _e4m3_values(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":
-    """e4m3 scales as bfloat16, which holds them exactly. Raises FormatError as ``scale_values``.
-
-    Through the kernel, several times as fast as torch's own cast, which the load audit refuses.
-    """
+def scale_bytes(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":
+    """An E8M0 or e4m3 scale as uint8. Raises FormatError if a value is NaN or negative."""
     import torch
 
-    from vllm_ascend_bringup.kernels.fp8_dequant import fp8_dequant
+    codes = stored.view(torch.uint8)
+    largest = _E8M0_LARGEST if info.dtype in E8M0_DTYPES else _E4M3_LARGEST
+    if codes.numel() and int(codes.max()) > largest:
+        bad = codes > largest
+        value = float(byte_values(info.dtype)[int(codes[bad][0])])
+        _refuse_scale(info, bad, "NaN" if math.isnan(value) else f"{value:g}")
+    return codes
 
-    codes = stored.view(torch.uint8).reshape(1, -1)
+
+@cache
+def byte_values(dtype: str) -> "torch.Tensor":
+    """What the 256 bytes of an E8M0 or e4m3 scale mean, float32."""
+    import torch
+
     # Named in full: vLLM loads under a default dtype and device of its own.
-    cpu = torch.device("cpu")
-    out = torch.empty(codes.shape, dtype=torch.bfloat16, device=cpu)
-    one = torch.ones(1, 1, dtype=torch.float32, device=cpu)
-    fp8_dequant(codes, one, out, block=(1, max(1, codes.shape[1])))
-    values = out.view(stored.shape)
-    if codes.numel() and int(codes.max()) > _E4M3_LARGEST:  # a sign, or the one NaN without
-        bad = values.isnan() | values.signbit()
-        _refuse_scale(info, bad, f"{float(values[bad][0]):g}")
-    return values
+    codes = torch.arange(256, dtype=torch.uint8, device=torch.device("cpu"))
+    if dtype not in E8M0_DTYPES:
+        return codes.view(torch.float8_e4m3fn).to(torch.float32)
+    bits = codes.to(torch.int32) << 23
+    bits[0], bits[255] = _E8M0_ZERO, _FLOAT32_NAN
+    return bits.view(torch.float32)
 
 
-def scaled_scales(
-    info: TensorInfo, stored: "torch.Tensor", grid: Shape, scale: "torch.Tensor", *, divide: bool
+def times_global(
+    values: "torch.Tensor", scale: "torch.Tensor", lead: Shape, *, divide: bool
 ) -> "torch.Tensor":
-    """e4m3 scales ``stored`` times or divided by float32 ``scale``, as float32 of shape ``grid``.
+    """``values`` ``[256]`` times or divided by a float32 global scale: ``[*lead, 256]``.
 
-    ``scale``: one value or one per leading index of ``grid``. In one pass over memory.
+    ``scale``: one value, or one per index of ``lead``.
     """
     import torch
 
-    values = _e4m3_values(info, stored).reshape(grid)
-    # Never 0-dimensional: torch would then compute in bfloat16.
-    per_matrix = scale.reshape(-1, *(1 for _ in grid[-2:]))
+    per_matrix = scale.reshape(-1, 1)
     result = torch.div(values, per_matrix) if divide else torch.mul(values, per_matrix)
-    return result.reshape(grid)
+    return result.expand(math.prod(lead), 256).reshape(*lead, 256)
 
 
 def global_scale(info: TensorInfo, stored: "torch.Tensor") -> "torch.Tensor":

@@ -20,8 +20,10 @@ from vllm_ascend_bringup.formats.base import (
     Tensors,
     Unfit,
     WeightFormat,
+    byte_values,
     global_scale,
-    scaled_scales,
+    scale_bytes,
+    times_global,
 )
 from vllm_ascend_bringup.formats.nvfp4 import NV_GROUP, check_global
 
@@ -58,15 +60,34 @@ class ModelOptNvFp4(WeightFormat):
         return {on_disk: Layout(shape, grid, block, E2M1, stored.bmm, stored.bmm)}
 
     def grid(self, pairing: Pairing, partners: Tensors) -> "torch.Tensor":
-        """Scales times the global scale, in float32."""
+        """Scales as stored; where gate and up have a global scale each, times that."""
+        import torch
+
         stored, layout = pairing.stored, pairing.layout
-        scale = partners["scale"]
+        codes = scale_bytes(stored.scale, partners["scale"])
         if layout.codes_turned:
-            scale = scale.transpose(-1, -2).contiguous()
+            codes = codes.transpose(-1, -2)
+        if not _has_halves(pairing):
+            return codes.contiguous()
+        experts, R, C = layout.grid
+        # As many matrices again of half the rows: one table for gate rows and one for up rows.
+        tables = self._table(pairing, partners, (2 * experts,))
+        halves = codes.reshape(2 * experts, R // 2 * C).to(torch.int64)
+        return tables.gather(1, halves).view(layout.grid)
+
+    def scale_table(self, pairing: Pairing, partners: Tensors) -> "torch.Tensor | None":
+        """Scales times the global scale, in float32."""
+        if _has_halves(pairing):
+            return None
+        return self._table(pairing, partners, pairing.layout.grid[:-2])
+
+    def _table(self, pairing: Pairing, partners: Tensors, lead: Shape) -> "torch.Tensor":
+        stored = pairing.stored
         factor = global_scale(stored.partners["global_scale"], partners["global_scale"])
-        *experts, R, C = layout.grid
-        # One factor for gate rows and one for up rows: as many matrices again of half the rows.
-        halves = bool(experts) and factor.shape == (*experts, 2)
-        matrices = (2 * experts[0], R // 2, C) if halves else layout.grid
-        made = scaled_scales(stored.scale, scale, matrices, factor, divide=False)
-        return made.view(layout.grid)
+        return times_global(byte_values(stored.scale.dtype), factor, lead, divide=False)
+
+
+def _has_halves(pairing: Pairing) -> bool:
+    """Whether fused experts have one global scale for gate and one for up."""
+    lead = pairing.layout.grid[:-2]
+    return bool(lead) and pairing.stored.partners["global_scale"].shape == (*lead, 2)

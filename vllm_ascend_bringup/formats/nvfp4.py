@@ -19,8 +19,10 @@ from vllm_ascend_bringup.formats.base import (
     Tensors,
     Unfit,
     WeightFormat,
+    byte_values,
     global_scale,
-    scaled_scales,
+    scale_bytes,
+    times_global,
 )
 
 if TYPE_CHECKING:
@@ -48,12 +50,14 @@ class NvFp4(WeightFormat):
         return {grid: Layout((*rows, 2 * half), grid, (1, NV_GROUP), E2M1)}
 
     def grid(self, pairing: Pairing, partners: Tensors) -> "torch.Tensor":
+        """Scales as stored."""
+        return scale_bytes(pairing.stored.scale, partners["scale"]).contiguous()
+
+    def scale_table(self, pairing: Pairing, partners: Tensors) -> "torch.Tensor":
         """Scales divided by the global scale, in float32."""
-        stored = pairing.stored
+        stored, lead = pairing.stored, pairing.layout.grid[:-2]
         divisor = global_scale(stored.partners["global_scale"], partners["global_scale"])
-        return scaled_scales(
-            stored.scale, partners["scale"], pairing.layout.grid, divisor, divide=True
-        )
+        return times_global(byte_values(stored.scale.dtype), divisor, lead, divide=True)
 
 
 def check_global(stored: Stored, accepted: tuple[Shape, ...]) -> None:
