@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vllm_ascend_bringup.recipes.sources import find_recipes
+
 
 def run(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run ``code`` in a fresh interpreter."""
@@ -56,11 +58,12 @@ assert "numba" not in sys.modules
 print(first, "|", second)
 """
     assert succeed(code).splitlines()[-1] == (
-        "registered quantization method ascend_dequant and its loader | registered already"
+        "registered quantization method ascend_dequant, its loader and "
+        f"{len(find_recipes(None))} recipes | registered already"
     )
 
 
-def test_never_registers_nothing() -> None:
+def test_never_registers_no_quantization_method() -> None:
     code = """
 from vllm_ascend_bringup.plugin import register
 print(register())
@@ -68,7 +71,9 @@ from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
 assert "ascend_dequant" not in QUANTIZATION_METHODS
 """
     out = succeed(code, VLLM_ASCEND_BRINGUP_DEQUANT="never")
-    assert out.splitlines()[-1] == "VLLM_ASCEND_BRINGUP_DEQUANT=never: nothing registered"
+    assert out.splitlines()[-1] == (
+        f"registered {len(find_recipes(None))} recipes; VLLM_ASCEND_BRINGUP_DEQUANT=never"
+    )
 
 
 def test_bad_setting_stops_register_with_the_choices() -> None:

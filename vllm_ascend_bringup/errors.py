@@ -55,6 +55,12 @@ class ServeError(BringupError):
     exit_code = 7
 
 
+class RecipeError(BringupError):
+    """A recipe that is malformed, or does not fit the checkpoint or this vLLM."""
+
+    exit_code = 9
+
+
 def listed(names: "list[str] | tuple[str, ...] | set[str]", limit: int = 8) -> str:
     """Join names for a message, at most ``limit`` of them, sorted, with a count of the rest."""
     ordered = sorted(names)

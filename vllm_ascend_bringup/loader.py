@@ -26,6 +26,8 @@ from vllm_ascend_bringup.formats.base import Shape
 from vllm_ascend_bringup.formats.pairing import decode_plan, output_shapes
 from vllm_ascend_bringup.load_audit import LOW_PRECISION_DTYPES, LoadAudit
 from vllm_ascend_bringup.quantization import METHOD, AscendDequantConfig, remaining_settings
+from vllm_ascend_bringup.recipe_hooks import final_names, recipe_of, renamed
+from vllm_ascend_bringup.recipes.recipe import Recipe
 from vllm_ascend_bringup.settings import Settings, read_settings
 from vllm_ascend_bringup.weights import ReadAhead, ShardReader, decoding_stream
 
@@ -47,10 +49,12 @@ class BringupModelLoader(DefaultModelLoader):
     def __init__(self, load_config: Any) -> None:
         super().__init__(load_config)
         self._session: _Session | None = None
+        self._recipe: Recipe | None = None
 
     def load_weights(self, model: torch.nn.Module, model_config: Any) -> None:
         """Load as vLLM does, then check that nothing is left over on either side."""
         settings = read_settings()
+        self._recipe = recipe_of(model_config.hf_config)
         decodes = model_config.quantization == METHOD
         if not decodes and (model_config.quantization is not None or settings.dequant == "never"):
             if model_config.quantization is not None:
@@ -68,7 +72,7 @@ class BringupModelLoader(DefaultModelLoader):
         with Decoder(_threads(settings)) as decoder, contextlib.ExitStack() as active:
             if decodes:
                 active.enter_context(audit)
-            self._session = _Session(model_config, decoder, audit, decodes, active)
+            self._session = _Session(model_config, decoder, audit, decodes, active, self._recipe)
             try:
                 super().load_weights(model, model_config)
             finally:
@@ -79,8 +83,10 @@ class BringupModelLoader(DefaultModelLoader):
     def get_all_weights(
         self, model_config: Any, model: torch.nn.Module
     ) -> Generator[tuple[str, torch.Tensor], None, None]:
-        """vLLM's stream, watched by the audit."""
+        """vLLM's stream, renamed by the architecture's recipe and watched by the audit."""
         weights = super().get_all_weights(model_config, model)
+        if self._recipe is not None:
+            weights = renamed(weights, self._recipe, model_config.hf_config)
         yield from self._session.watch(weights) if self._session else weights
 
     def _get_weights_iterator(self, source: Any) -> Generator[tuple[str, torch.Tensor], None, None]:
@@ -115,8 +121,10 @@ class _Session:
         audit: LoadAudit,
         decodes: bool,
         active: contextlib.ExitStack,
+        recipe: Recipe | None,
     ) -> None:
         self.decodes = decodes
+        self._recipe = recipe
         self._audit = audit
         self._active = active
         self._model_config = model_config
@@ -183,12 +191,18 @@ class _Session:
                 len(counts.nan_weights), listed(counts.nan_weights),
             )  # fmt: skip
         problems = []
-        unfilled = self._audit.unfilled(dict(model.named_parameters()))
+        unfilled = {
+            name: sizes
+            for name, sizes in self._audit.unfilled(dict(model.named_parameters())).items()
+            if self._recipe is None or not self._recipe.excuses_missing(name)
+        }
         if unfilled:
             problems.append("parameters not filled: " + listed(
                 [f"{name} ({done} of {size} elements)" for name, (done, size) in unfilled.items()]
             ))  # fmt: skip
-        unused = (self._streamed - counts.weights) | self._audit.unused()
+        unused = self._undecoded(self._streamed - counts.weights) | self._audit.unused()
+        if self._recipe is not None:
+            unused = {name for name in unused if not self._recipe.excuses_unused(name)}
         unexplained = {n for n in unused if not _left_out(n, model, self._model_config)}
         if unexplained:
             problems.append("tensors that no parameter took: " + listed(unexplained))
@@ -202,6 +216,16 @@ class _Session:
             )
         for problem in problems:
             _LOGGER.warning("%s", problem)
+
+    def _undecoded(self, names: set[str]) -> set[str]:
+        """Weights that were never decoded, by the names the model class saw."""
+        if self._recipe is None:
+            return names
+        return {
+            final
+            for name in names - {n for n in names if self._recipe.excuses_unused(n)}
+            for final in final_names(self._recipe, name)
+        }
 
 
 def _left_out(name: str, model: torch.nn.Module, model_config: Any) -> bool:

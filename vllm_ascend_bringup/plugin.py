@@ -21,37 +21,46 @@ _ASCEND_PLUGIN = "ascend"
 
 
 def register() -> str:
-    """Entry point ``vllm.general_plugins``: register the quantization method and the loader.
+    """Entry point ``vllm.general_plugins``: register recipes, quantization method and loader.
 
     Asks before it acts, so a second call changes nothing. Returns the line it logs. Raises
-    SettingsError for a bad ``VLLM_ASCEND_BRINGUP_*`` variable or a vLLM that lacks the hooks.
+    SettingsError for a bad ``VLLM_ASCEND_BRINGUP_*`` variable or a vLLM that lacks the hooks,
+    RecipeError for a bad recipe.
     """
     settings = read_settings()
     from vllm.logger import init_logger
 
     logger = init_logger("vllm.ascend_bringup")
-    if settings.dequant == "never":
-        return _log(logger, "VLLM_ASCEND_BRINGUP_DEQUANT=never: nothing registered")
     try:
         from vllm.model_executor import model_loader
         from vllm.model_executor.layers import quantization
+        from vllm.transformers_utils import config as vllm_configs
 
         from vllm_ascend_bringup.loader import BringupModelLoader
         from vllm_ascend_bringup.quantization import LOAD_FORMATS, METHOD, AscendDequantConfig
+        from vllm_ascend_bringup.recipe_hooks import BringupConfigParser, register_recipes
     except ImportError as error:
         raise SettingsError(
             f"this vLLM does not fit this plugin ({error})",
             f"a vLLM from {TESTED_VLLM[0]} to {TESTED_VLLM[1]}",
-            "install one of these, or serve without the plugin: VLLM_ASCEND_BRINGUP_DEQUANT=never",
+            "install one of these, or serve without the plugin: VLLM_PLUGINS=",
         ) from error
     _allow_amx()
-    if METHOD in quantization.QUANTIZATION_METHODS:
+    if isinstance(vllm_configs.get_config_parser("hf"), BringupConfigParser):
         return _log(logger, "registered already")
-    quantization.register_quantization_config(METHOD)(AscendDequantConfig)
+    recipes = register_recipes()
+    with _quiet("vllm.transformers_utils.config"):
+        vllm_configs.register_config_parser("hf")(BringupConfigParser)
     with _quiet("vllm.model_executor.model_loader"):
         for load_format in LOAD_FORMATS:
             model_loader.register_model_loader(load_format)(BringupModelLoader)
-    return _log(logger, f"registered quantization method {METHOD} and its loader")
+    if settings.dequant == "never":
+        return _log(logger, f"registered {recipes} recipes; VLLM_ASCEND_BRINGUP_DEQUANT=never")
+    if METHOD not in quantization.QUANTIZATION_METHODS:
+        quantization.register_quantization_config(METHOD)(AscendDequantConfig)
+    return _log(
+        logger, f"registered quantization method {METHOD}, its loader and {recipes} recipes"
+    )
 
 
 def platform() -> str | None:

@@ -4,6 +4,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from vllm_ascend_bringup.errors import SettingsError, listed
 
@@ -13,7 +14,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "DEQUANT": ("auto", "always", "never"),
     "AUDIT": ("error", "warn"),
 }
-_KNOWN = (*_CHOICES, "THREADS")
+_KNOWN = (*_CHOICES, "THREADS", "RECIPES")
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Settings:
     not execute them (CPU and Ascend), ``always``, or ``never``. ``audit``: whether a tensor that
     nothing consumed or a parameter that nothing filled is an ``error`` or a ``warn``-ing.
     ``threads``: decode threads per process, or None for cores / ranks on this machine.
+    ``recipes``: a recipe of the user's or a folder of them.
     """
 
     dequant: str = "auto"
     audit: str = "error"
     threads: int | None = None
+    recipes: Path | None = None
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -47,7 +50,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         )
     values = {name: _choice(name, given.get(name, choices[0])) for name, choices in
               _CHOICES.items()}  # fmt: skip
-    return Settings(values["DEQUANT"], values["AUDIT"], _threads(given.get("THREADS", "auto")))
+    recipes = Path(given["RECIPES"]) if given.get("RECIPES") else None
+    threads = _threads(given.get("THREADS", "auto"))
+    return Settings(values["DEQUANT"], values["AUDIT"], threads, recipes)
 
 
 def _choice(name: str, value: str) -> str:

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a recipe says. See ``docs/recipes.md`` for the file format."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from packaging.version import InvalidVersion, Version
+from pydantic import Field, field_validator, model_validator
+
+from vllm_ascend_bringup.errors import RecipeError
+from vllm_ascend_bringup.recipes.rules import Rule, Strict
+
+_ABSENT = object()
+
+
+class Override(Strict):
+    """A change of one key of ``config.json``.
+
+    ``was``: the value it must have (by default the key must be absent), so that a change upstream
+    is noticed; ``was_one_of``: several. Then ``now``, or ``copy_of`` another key (perhaps
+    ``divided_by`` a whole number), or ``remove``.
+    """
+
+    was: Any = None
+    was_one_of: tuple[Any, ...] | None = Field(default=None, strict=False)
+    now: Any = None
+    copy_of: str | None = None
+    divided_by: int = Field(default=1, gt=0)
+    remove: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "Override":
+        given = self.model_fields_set
+        if ("now" in given) + ("copy_of" in given) + self.remove != 1:
+            raise ValueError("expected exactly one of now, copy_of, remove = true")
+        if "was" in given and "was_one_of" in given:
+            raise ValueError("expected was or was_one_of, not both")
+        if "divided_by" in given and "copy_of" not in given:
+            raise ValueError("divided_by goes with copy_of")
+        return self
+
+    def value(self, key: str, config: Mapping[str, Any], where: str) -> Any:
+        """The new value of ``key``. Raises RecipeError if the old one is not as stated."""
+        old = config.get(key, _ABSENT)
+        if self.was_one_of is not None:
+            fits, stated = old in self.was_one_of, f"one of {list(self.was_one_of)!r}"
+        elif "was" in self.model_fields_set:
+            fits, stated = old == self.was, repr(self.was)
+        elif self.copy_of == key:
+            fits, stated = True, "anything"
+        else:
+            fits, stated = old is _ABSENT, "not there"
+        if not fits:
+            found = "is not there" if old is _ABSENT else f"is {old!r}"
+            raise RecipeError(
+                f"{where}: {key} {found} in config.json",
+                f"the old value that the recipe states: {stated}",
+                "check what the new value means for this model, then correct the recipe",
+            )
+        if self.copy_of is None:
+            return self.now
+        if self.copy_of not in config:
+            raise RecipeError(
+                f"{where}: {key} is to be a copy of {self.copy_of}, which config.json lacks",
+                f"a key {self.copy_of}",
+                "correct the recipe: this config.json is of another shape",
+            )
+        value = config[self.copy_of]
+        if self.divided_by == 1:
+            return value
+        if not isinstance(value, int) or value % self.divided_by:
+            raise RecipeError(
+                f"{where}: {self.copy_of} is {value!r}",
+                f"a multiple of {self.divided_by}",
+                "correct the recipe: this config.json is of another shape",
+            )
+        return value // self.divided_by
+
+
+class Stack(Strict):
+    """A tensor that the class wants as shard ``shard`` of a fused parameter, by a substring of its
+    key: vLLM's ``WeightsMapper.orig_to_new_stacked``.
+    """
+
+    substring: str = Field(min_length=1)
+    to: str
+    shard: int | str
+
+
+class Split(Strict):
+    """A fused tensor that the class wants in pieces: its rows go to ``into``, in this order.
+
+    ``rows``: ``equal`` parts; ``qkv``: all query heads, then the key and the value heads;
+    ``qkv_by_group``: the same for each KV head with its query heads (InternLM2, Falcon).
+    """
+
+    substring: str = Field(min_length=1)
+    into: tuple[str, ...] = Field(min_length=2, strict=False)
+    rows: Literal["equal", "qkv", "qkv_by_group"]
+
+    @model_validator(mode="after")
+    def _check(self) -> "Split":
+        if self.rows != "equal" and len(self.into) != 3:
+            raise ValueError(f'rows = "{self.rows}" makes three pieces')
+        return self
+
+
+class Recipe(Strict):
+    """How to serve one architecture. ``source``: the file it was read from.
+
+    ``serve_as``: ``module:Class`` or an architecture that vLLM has; absent: vLLM's class of the
+    same name. ``rule``, then ``split``, then ``stack`` change keys. Globs in
+    ``expected_missing`` (parameters) and ``expected_unused`` (tensors, as in the checkpoint)
+    excuse leftovers.
+    """
+
+    source: str = Field(exclude=True)
+    architecture: str = Field(min_length=1)
+    serve_as: str | None = Field(default=None, min_length=1)
+    min_vllm: str | None = None
+    qk_norm: Literal["none", "per head", "whole projection"] | None = None
+    notes: tuple[str, ...] = Field(default=(), strict=False)
+    config: Mapping[str, Override] = Field(default_factory=dict)
+    rule: tuple[Rule, ...] = Field(default=(), strict=False)
+    split: tuple[Split, ...] = Field(default=(), strict=False)
+    stack: tuple[Stack, ...] = Field(default=(), strict=False)
+    expected_missing: tuple[str, ...] = Field(default=(), strict=False)
+    expected_unused: tuple[str, ...] = Field(default=(), strict=False)
+
+    @field_validator("min_vllm")
+    @classmethod
+    def _is_version(cls, value: str | None) -> str | None:
+        try:
+            Version(value or "0")
+        except InvalidVersion as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("rule")
+    @classmethod
+    def _no_rule_twice(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        # vLLM's WeightsMapper keeps one rule per regular expression.
+        patterns = [rule.pattern.pattern for rule in rules]
+        twice = {str(rule) for rule in rules if patterns.count(rule.pattern.pattern) > 1}
+        if twice:
+            raise ValueError(f"more than one rule for {', '.join(sorted(twice))}")
+        return rules
+
+    def changed_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """``config.json`` with the overrides. Raises RecipeError if an old value differs."""
+        changed = dict(config)
+        for key, override in self.config.items():
+            value = override.value(key, config, self.source)
+            if override.remove:
+                changed.pop(key, None)
+            else:
+                changed[key] = value
+        return changed
+
+    def excuses_missing(self, parameter: str) -> bool:
+        """Whether this parameter may stay unfilled."""
+        return any(fnmatchcase(parameter, glob) for glob in self.expected_missing)
+
+    def excuses_unused(self, key: str) -> bool:
+        """Whether nothing need take this tensor."""
+        return any(fnmatchcase(key, glob) for glob in self.expected_unused)
