@@ -57,7 +57,7 @@ def register_recipes() -> int:
             _LOGGER.info("recipe %s is used for %s, not %s", recipe.source, architecture, other)
         _refuse_old_vllm(recipe)
         if recipe.serve_as is not None:
-            ModelRegistry.register_model(architecture, _class_path(recipe))
+            ModelRegistry.register_model(architecture, _class_path(recipe, recipe.serve_as))
         elif architecture not in _native_architectures():
             raise RecipeError(
                 f"recipe {recipe.source}: vLLM {vllm.__version__} has no class {architecture}",
@@ -76,9 +76,8 @@ def _refuse_old_vllm(recipe: Recipe) -> None:
         )
 
 
-def _class_path(recipe: Recipe) -> str:
+def _class_path(recipe: Recipe, target: str) -> str:
     """``module:Class`` of the serving class. Raises RecipeError if vLLM does not know it."""
-    target = recipe.serve_as or recipe.architecture
     if ":" in target:
         return target
     known = ModelRegistry.models.get(target)

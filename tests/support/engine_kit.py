@@ -348,25 +348,30 @@ def allow_amx() -> None:
     torch.cpu._init_amx()
 
 
-def main(ask: str, answer: str) -> None:
-    """Run one engine as REQUEST.json says and write ANSWER.json."""
+def generate(
+    engine: Mapping[str, Any], prompts: Sequence[Sequence[int]], tokens: int
+) -> dict[str, Any]:
+    """Start an engine in this process and continue all prompts greedily in one batch."""
     from vllm import LLM, SamplingParams
 
-    request = json.loads(Path(ask).read_text())
-    engine = LLM(**request["engine"])
     sampling = SamplingParams(
-        temperature=0, max_tokens=request["tokens"], logprobs=_TOP, detokenize=False,
-        ignore_eos=True,
-    )  # fmt: skip
-    given = [{"prompt_token_ids": prompt} for prompt in request["prompts"]]
-    outputs = [request_.outputs[0] for request_ in engine.generate(given, sampling)]
-    result = {
+        temperature=0, max_tokens=tokens, logprobs=_TOP, detokenize=False, ignore_eos=True
+    )
+    given = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+    outputs = [request.outputs[0] for request in LLM(**engine).generate(given, sampling)]
+    return {
         "tokens": [list(output.token_ids) for output in outputs],
         "logprobs": [
             [{str(token): p.logprob for token, p in step.items()} for step in output.logprobs]
             for output in outputs
         ],
     }
+
+
+def main(ask: str, answer: str) -> None:
+    """Run one engine as REQUEST.json says and write ANSWER.json."""
+    request = json.loads(Path(ask).read_text())
+    result = generate(request["engine"], request["prompts"], request["tokens"])
     Path(answer).write_text(json.dumps(result))
 
 

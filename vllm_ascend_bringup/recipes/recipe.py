@@ -18,8 +18,9 @@ class Override(Strict):
     """A change of one key of ``config.json``.
 
     ``was``: the value it must have (by default the key must be absent), so that a change upstream
-    is noticed; ``was_one_of``: several. Then ``now``, or ``copy_of`` another key (perhaps
-    ``divided_by`` a whole number), or ``remove``.
+    is noticed; ``was_one_of``: several; ``if_absent``: leave the key as it is if it is there. Then
+    ``now``; or ``copy_of`` another key, perhaps ``divided_by`` a whole number or translated by a
+    ``table``, and if ``optional``, only where that key is; or ``remove``.
     """
 
     was: Any = None
@@ -27,6 +28,9 @@ class Override(Strict):
     now: Any = None
     copy_of: str | None = None
     divided_by: int = Field(default=1, gt=0)
+    table: Mapping[str, Any] | None = None
+    optional: bool = False
+    if_absent: bool = False
     remove: bool = False
 
     @model_validator(mode="after")
@@ -34,48 +38,63 @@ class Override(Strict):
         given = self.model_fields_set
         if ("now" in given) + ("copy_of" in given) + self.remove != 1:
             raise ValueError("expected exactly one of now, copy_of, remove = true")
-        if "was" in given and "was_one_of" in given:
-            raise ValueError("expected was or was_one_of, not both")
-        if "divided_by" in given and "copy_of" not in given:
-            raise ValueError("divided_by goes with copy_of")
+        if len(given & {"was", "was_one_of", "if_absent"}) > 1:
+            raise ValueError("expected only one of was, was_one_of, if_absent")
+        alone = given & {"divided_by", "table", "optional"}
+        if alone and "copy_of" not in given:
+            raise ValueError(f"{alone.pop()} goes with copy_of")
         return self
 
-    def value(self, key: str, config: Mapping[str, Any], where: str) -> Any:
-        """The new value of ``key``. Raises RecipeError if the old one is not as stated."""
-        old = config.get(key, _ABSENT)
-        if self.was_one_of is not None:
-            fits, stated = old in self.was_one_of, f"one of {list(self.was_one_of)!r}"
-        elif "was" in self.model_fields_set:
-            fits, stated = old == self.was, repr(self.was)
-        elif self.copy_of == key:
-            fits, stated = True, "anything"
+    def apply(self, key: str, old: Mapping[str, Any], new: dict[str, Any], where: str) -> None:
+        """Change ``key`` of ``new``, given the config as it was.
+
+        Raises RecipeError if it was not as stated.
+        """
+        if (self.if_absent and key in old) or (self.optional and self.copy_of not in old):
+            return
+        self._check_old(key, old, where)
+        if self.remove:
+            new.pop(key, None)
         else:
-            fits, stated = old is _ABSENT, "not there"
+            new[key] = self.now if self.copy_of is None else self._copied(key, old, where)
+
+    def _check_old(self, key: str, old: Mapping[str, Any], where: str) -> None:
+        found = old.get(key, _ABSENT)
+        if self.was_one_of is not None:
+            fits, stated = found in self.was_one_of, f"one of {list(self.was_one_of)!r}"
+        elif "was" in self.model_fields_set:
+            fits, stated = found == self.was, repr(self.was)
+        else:
+            fits, stated = found is _ABSENT or self.copy_of == key, "not there"
         if not fits:
-            found = "is not there" if old is _ABSENT else f"is {old!r}"
+            shown = "is not there" if found is _ABSENT else f"is {found!r}"
             raise RecipeError(
-                f"{where}: {key} {found} in config.json",
+                f"{where}: {key} {shown} in config.json",
                 f"the old value that the recipe states: {stated}",
                 "check what the new value means for this model, then correct the recipe",
             )
-        if self.copy_of is None:
-            return self.now
-        if self.copy_of not in config:
+
+    def _copied(self, key: str, old: Mapping[str, Any], where: str) -> Any:
+        value, expected = old.get(str(self.copy_of), _ABSENT), None
+        if value is _ABSENT:
             raise RecipeError(
                 f"{where}: {key} is to be a copy of {self.copy_of}, which config.json lacks",
                 f"a key {self.copy_of}",
                 "correct the recipe: this config.json is of another shape",
             )
-        value = config[self.copy_of]
-        if self.divided_by == 1:
-            return value
-        if not isinstance(value, int) or value % self.divided_by:
+        if self.table is not None:
+            if value in self.table:
+                return self.table[value]
+            expected = "one of " + ", ".join(self.table)
+        elif self.divided_by != 1 and (not isinstance(value, int) or value % self.divided_by):
+            expected = f"a multiple of {self.divided_by}"
+        if expected:
             raise RecipeError(
-                f"{where}: {self.copy_of} is {value!r}",
-                f"a multiple of {self.divided_by}",
+                f"{where}: {self.copy_of} is {value!r} in config.json",
+                expected,
                 "correct the recipe: this config.json is of another shape",
             )
-        return value // self.divided_by
+        return value if self.divided_by == 1 else value // self.divided_by
 
 
 class Stack(Strict):
@@ -107,7 +126,8 @@ class Split(Strict):
 
 
 class Recipe(Strict):
-    """How to serve one architecture. ``source``: the file it was read from.
+    """How to serve an architecture, which may go by several names. ``source``: the file it was
+    read from.
 
     ``serve_as``: ``module:Class`` or an architecture that vLLM has; absent: vLLM's class of the
     same name. ``rule``, then ``split``, then ``stack`` change keys. Globs in
@@ -116,7 +136,7 @@ class Recipe(Strict):
     """
 
     source: str = Field(exclude=True)
-    architecture: str = Field(min_length=1)
+    architecture: tuple[str, ...] = Field(min_length=1, strict=False)
     serve_as: str | None = Field(default=None, min_length=1)
     min_vllm: str | None = None
     qk_norm: Literal["none", "per head", "whole projection"] | None = None
@@ -127,6 +147,11 @@ class Recipe(Strict):
     stack: tuple[Stack, ...] = Field(default=(), strict=False)
     expected_missing: tuple[str, ...] = Field(default=(), strict=False)
     expected_unused: tuple[str, ...] = Field(default=(), strict=False)
+
+    @field_validator("architecture", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("min_vllm")
     @classmethod
@@ -151,11 +176,7 @@ class Recipe(Strict):
         """``config.json`` with the overrides. Raises RecipeError if an old value differs."""
         changed = dict(config)
         for key, override in self.config.items():
-            value = override.value(key, config, self.source)
-            if override.remove:
-                changed.pop(key, None)
-            else:
-                changed[key] = value
+            override.apply(key, config, changed, self.source)
         return changed
 
     def excuses_missing(self, parameter: str) -> bool:

@@ -44,8 +44,7 @@ class Rule(Strict):
         if self.drop == (self.to is not None):
             raise ValueError('expected either to = "..." or drop = true')
         try:
-            groups = re.compile(self.text).groups if self.kind == "regex" else 0
-            re.sub(r"(x)" * groups, self._template, "x" * groups)
+            self.pattern.sub(self._template, "")
         except (re.error, IndexError) as error:
             raise ValueError(f"bad regular expression: {error}") from None
         return self

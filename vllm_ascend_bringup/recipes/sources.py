@@ -46,11 +46,12 @@ def find_recipes(user_path: Path | None) -> Mapping[str, FoundRecipe]:
 
 def _by_architecture(recipes: Iterable[Recipe]) -> dict[str, Recipe]:
     made: dict[str, Recipe] = {}
-    for recipe in recipes:
-        other = made.setdefault(recipe.architecture, recipe)
+    named = ((name, recipe) for recipe in recipes for name in recipe.architecture)
+    for name, recipe in named:
+        other = made.setdefault(name, recipe)
         if other is not recipe:
             raise RecipeError(
-                f"two recipes for {recipe.architecture}: {other.source} and {recipe.source}",
+                f"two recipes for {name}: {other.source} and {recipe.source}",
                 "one recipe per architecture and source",
                 "remove one of them",
             )
