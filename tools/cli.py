@@ -24,7 +24,7 @@ _HELP = """Bring up a checkpoint on Ascend, step by step.
 
 Exit codes: 0 all right, 2 wrong usage, 3 bad setting, 4 unreadable checkpoint, 5 weights that
 cannot be decoded, 6 leftovers after loading, 7 the server failed, 8 the demo answered wrongly,
-70 a defect of this tool.
+9 bad recipe, 70 a defect of this tool.
 """
 
 app = typer.Typer(
@@ -64,6 +64,41 @@ def inspect(
     else:
         render_checkpoint(report, Console())
     raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def audit(
+    model: Annotated[Path, typer.Argument(help="Directory of the checkpoint.")],
+    tp: Annotated[int, typer.Option(min=1, help="Tensor-parallel size to build for.")] = 1,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Look for rules that explain what does not fit.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Where --suggest writes the recipe it drafts.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Compare a checkpoint with the vLLM class that will serve it; reads headers only.
+
+    vLLM's own loaders run without memory for weights, in a process of their own; no NPU needed.
+    """
+    from vllm_ascend_bringup.tools.audit import audit as run
+    from vllm_ascend_bringup.tools.audit.rendering import render_audit, render_suggestion
+    from vllm_ascend_bringup.tools.audit.suggestion import suggest as run_suggest
+
+    if not suggest:
+        report = run(model, tp)
+        if as_json:
+            _print_json(report.to_json())
+        else:
+            render_audit(report, Console())
+        raise typer.Exit(report.exit_code)
+    draft = run_suggest(model, output)
+    if as_json:
+        _print_json(draft.to_json())
+    else:
+        render_suggestion(draft, Console())
+    raise typer.Exit(draft.report.exit_code)
 
 
 class _Dtype(str, Enum):

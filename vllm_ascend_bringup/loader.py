@@ -37,6 +37,7 @@ _LOGGER = init_logger("vllm.ascend_bringup.loader")
 # Tensors that vLLM's model classes leave out on purpose.
 _LEFT_OUT = re.compile(r"rotary_emb\.|rotary_pos_emb\.|(^|\.)(mtp|nextn|eagle)\w*\.")
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+_OTHER_TOWER = re.compile(r"vision|visual|image|audio")
 _MISSING_LAYERS = ("PPMissingLayer", "StageMissingLayer")
 
 
@@ -203,7 +204,7 @@ class _Session:
         unused = self._undecoded(self._streamed - counts.weights) | self._audit.unused()
         if self._recipe is not None:
             unused = {name for name in unused if not self._recipe.excuses_unused(name)}
-        unexplained = {n for n in unused if not _left_out(n, model, self._model_config)}
+        unexplained = {n for n in unused if not left_out(n, model, self._model_config)}
         if unexplained:
             problems.append("tensors that no parameter took: " + listed(unexplained))
         # A draft model takes embeddings and head from the model it drafts for, after loading.
@@ -228,14 +229,13 @@ class _Session:
         }
 
 
-def _left_out(name: str, model: torch.nn.Module, model_config: Any) -> bool:
+def left_out(name: str, model: torch.nn.Module, model_config: Any) -> bool:
     """Whether vLLM's model class leaves this tensor out on purpose."""
     if model_config.runner_type == "draft" or _LEFT_OUT.search(name):
         return True
     config = model_config.hf_text_config
-    layer, layers = _LAYER.search(name), getattr(config, "num_hidden_layers", None)
-    if layer and layers is not None and int(layer[1]) >= layers:
-        return True  # multi-token-prediction layers are stored after the model's own
+    if _behind_the_last_layer(name, model, config):
+        return True
     if name.endswith("lm_head.weight") and getattr(config, "tie_word_embeddings", False):
         return True
     mapper = getattr(model, "hf_to_vllm_mapper", None)
@@ -246,6 +246,30 @@ def _left_out(name: str, model: torch.nn.Module, model_config: Any) -> bool:
         return True  # another rank's expert
     # Parts of the model live on other ranks or were disabled; names do not tell which.
     return any(type(module).__name__ in _MISSING_LAYERS for module in model.modules())
+
+
+def _behind_the_last_layer(name: str, model: torch.nn.Module, config: Any) -> bool:
+    """Whether a tensor is of a layer that the class does not build.
+
+    Multi-token-prediction layers are stored after the model's own; a vision tower whose last
+    layers nobody looks at (LLaVA) is built without them.
+    """
+    layer = _LAYER.search(name)
+    if layer is None:
+        return False
+    layers = _layers_at(model, name[: layer.start(1) - 1])
+    if layers is None and not _OTHER_TOWER.search(name):
+        layers = getattr(config, "num_hidden_layers", None)
+    return layers is not None and int(layer[1]) >= layers
+
+
+def _layers_at(model: torch.nn.Module, path: str) -> int | None:
+    """How many layers the class has at ``path``, if that is a path of its modules."""
+    try:
+        found = model.get_submodule(path)
+    except AttributeError:
+        return None
+    return len(found) if isinstance(found, torch.nn.ModuleList) else None
 
 
 def _threads(settings: Settings) -> int:
