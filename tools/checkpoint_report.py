@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """``bringup inspect``: what a checkpoint is, and what will happen to it when vLLM serves it.
 
-When to use it: first, before any server is started. It reads config and headers only, so it takes
-a second on a terabyte.
+When to use it: first, before any server is started. It reads config, headers and the text of python
+files only, so it takes a second on a terabyte.
 
 What it cannot see: tensor values (a scale may hold NaN), whether vLLM's model class wants exactly
-these tensor names, and code behind ``auto_map``.
+these tensor names, and what code behind ``auto_map`` does.
 """
 
 import math
@@ -17,13 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from vllm_ascend_bringup.checkpoint import Checkpoint, TensorInfo, read_checkpoint
-from vllm_ascend_bringup.errors import BringupError
+from vllm_ascend_bringup.checkpoint_files import other_pointers, tokenizer_files
+from vllm_ascend_bringup.errors import BringupError, CheckpointError, RecipeError
 from vllm_ascend_bringup.formats.families.base import LeftAlone
 from vllm_ascend_bringup.formats.pairing import DecodePlan, decode_plan, refuse_low_precision
 from vllm_ascend_bringup.formats.schemes import checkpoint_schemes
 from vllm_ascend_bringup.model_facts import ModelFacts, model_facts
+from vllm_ascend_bringup.recipes.recipe import Recipe
+from vllm_ascend_bringup.recipes.sources import find_recipes
 from vllm_ascend_bringup.settings import Settings, read_settings
-from vllm_ascend_bringup.tools.vllm_registry import installed_vllm
+from vllm_ascend_bringup.tools.model_class import (
+    ModelClass,
+    class_notes,
+    code_notes,
+    find_model_class,
+)
+from vllm_ascend_bringup.tools.model_questions import ModelAnswers, answer_questions, head_notes
+from vllm_ascend_bringup.tools.processors import Processors, read_processors
+from vllm_ascend_bringup.tools.remote_code import RemoteCode, read_remote_code, settings_of
+from vllm_ascend_bringup.tools.transformers_source import installed_transformers
+from vllm_ascend_bringup.tools.vllm_registry import InstalledVllm, installed_vllm
 
 SCHEMA_VERSION = 1
 _TP_SIZES = (1, 2, 4, 8, 16)
@@ -65,6 +78,14 @@ class CheckpointReport:
     model: ModelFacts
     vllm_version: str | None
     known_to_vllm: bool | None
+    transformers_version: str | None
+    model_class: ModelClass
+    recipe: str | None
+    served_as: str | None
+    answers: ModelAnswers
+    remote_code: RemoteCode
+    processors: Processors
+    tokenizer_files: tuple[str, ...]
     quantization: str | None
     quantization_found_in: str | None
     action: str
@@ -91,15 +112,27 @@ def report_checkpoint(path: str | Path) -> CheckpointReport:
     """Gather and judge. Raises CheckpointError if config, index or headers cannot be read."""
     settings = read_settings()
     checkpoint = read_checkpoint(path)
-    model = model_facts(checkpoint.config)
-    vllm = installed_vllm()
-    problems = [Problem("note", note) for note in checkpoint.notes]
-    known = model.architecture in vllm.architectures if vllm.version else None
-    if known is False:
-        problems.append(Problem(
-            "note", f"vLLM {vllm.version} has no class for {model.architecture}; it may fall back "
-            "to its transformers backend, which decodes nothing it does not know",
-        ))  # fmt: skip
+    folder = checkpoint.path
+    vllm, transformers = installed_vllm(), installed_transformers()
+    version = transformers.version if transformers else None
+    recipe, model, misfit = _recipe(checkpoint, settings, vllm)
+    # A recipe that changes the config takes the place of the code that came with it.
+    replaced = recipe is not None and recipe.changes_config
+    remote = RemoteCode() if replaced else read_remote_code(folder, transformers)
+    model_class = find_model_class(model, remote, vllm, transformers, recipe)
+    tokenizer = settings_of(folder / "tokenizer_config.json")
+    answers = answer_questions(model, checkpoint.tensors, tokenizer, vllm, _TP_SIZES)
+    notes = (
+        *checkpoint.notes, *class_notes(model, model_class, vllm, version),
+        *code_notes(remote, model_class, version), *head_notes(model, answers.lm_head),
+    )  # fmt: skip
+    problems = [Problem("note", note) for note in notes] + misfit
+    if pointers := other_pointers(folder):
+        error = CheckpointError(
+            f"{', '.join(pointers)}: Git LFS pointers, not the content", "the files themselves",
+            f"run `git lfs pull` or download {', '.join(pointers)}",
+        )  # fmt: skip
+        problems.append(Problem("error", str(error), error.exit_code))
     plan, action = None, ""
     try:
         plan, action = _plan(checkpoint, settings)
@@ -113,7 +146,15 @@ def report_checkpoint(path: str | Path) -> CheckpointReport:
         path=str(checkpoint.path),
         model=model,
         vllm_version=vllm.version,
-        known_to_vllm=known,
+        known_to_vllm=model_class.source == "vLLM" if vllm.version else None,
+        transformers_version=version,
+        model_class=model_class,
+        recipe=recipe.source if recipe else None,
+        served_as=recipe.serve_as if recipe else None,
+        answers=answers,
+        remote_code=remote,
+        processors=read_processors(folder, model.parts, transformers),
+        tokenizer_files=tokenizer_files(folder),
         quantization=_family(source.settings) if source else None,
         quantization_found_in=source.where if source else None,
         action=action,
@@ -128,6 +169,22 @@ def report_checkpoint(path: str | Path) -> CheckpointReport:
         ),
         problems=tuple(problems),
     )
+
+
+def _recipe(
+    checkpoint: Checkpoint, settings: Settings, vllm: InstalledVllm
+) -> tuple[Recipe | None, ModelFacts, list[Problem]]:
+    """The recipe in force, the facts of the model as it says, and what is wrong with the recipe."""
+    facts = model_facts(checkpoint.config)
+    try:
+        found = find_recipes(settings.recipes).get(facts.architecture)
+        if found is None or not found.in_force(facts.architecture, vllm.architectures):
+            return None, facts, []
+        changed = found.recipe.changed_config(checkpoint.config)
+    except RecipeError as error:
+        return None, facts, [Problem("error", str(error), error.exit_code)]
+    architectures = checkpoint.config["architectures"]
+    return found.recipe, model_facts({**changed, "architectures": architectures}), []
 
 
 def _family(settings: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@
 import json
 import re
 import sys
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,6 +100,41 @@ def audit(
     else:
         render_suggestion(draft, Console())
     raise typer.Exit(draft.report.exit_code)
+
+
+_recipes = typer.Typer(no_args_is_help=True, help="Recipes: list them, explain what one does.")
+app.add_typer(_recipes, name="recipes")
+
+
+@_recipes.command("list")
+def recipes_list(as_json: _Json = False) -> None:
+    """List the recipes, where each comes from, and which are in force."""
+    from vllm_ascend_bringup.tools.recipes_report import SCHEMA_VERSION, list_recipes
+    from vllm_ascend_bringup.tools.rendering import render_recipes
+
+    recipes = list_recipes()
+    if as_json:
+        lines = [asdict(line) for line in recipes]
+        _print_json({"schema_version": SCHEMA_VERSION, "command": "recipes", "recipes": lines})
+    else:
+        render_recipes(recipes, Console())
+
+
+@_recipes.command("explain")
+def recipes_explain(
+    key: Annotated[str, typer.Argument(help="A key as the checkpoint spells it.")],
+    model: Annotated[Path, typer.Option(help="Directory of the checkpoint.")],
+    as_json: _Json = False,
+) -> None:
+    """Show, rule by rule, what becomes of one key of a checkpoint."""
+    from vllm_ascend_bringup.tools.recipes_report import explain
+    from vllm_ascend_bringup.tools.rendering import render_explanation
+
+    explanation = explain(key, model)
+    if as_json:
+        _print_json(explanation.to_json())
+    else:
+        render_explanation(explanation, Console())
 
 
 class _Dtype(str, Enum):

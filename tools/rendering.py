@@ -18,8 +18,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from vllm_ascend_bringup.hardware import MLA_GRAPH_HEADS
 from vllm_ascend_bringup.tools.checkpoint_report import CheckpointReport
 from vllm_ascend_bringup.tools.demo import DemoReport
+from vllm_ascend_bringup.tools.model_questions import NOT_APPLICABLE
+from vllm_ascend_bringup.tools.recipes_report import Explanation, RecipeLine
 
 if TYPE_CHECKING:  # it imports torch, for which `inspect` has no time
     from vllm_ascend_bringup.conversion.run import ConversionReport, Stage
@@ -28,7 +31,12 @@ if TYPE_CHECKING:  # it imports torch, for which `inspect` has no time
 def render_checkpoint(report: CheckpointReport, console: Console) -> None:
     """Print what ``inspect`` found."""
     model = report.model
-    known = {True: "yes", False: "no", None: "vLLM is not installed here"}[report.known_to_vllm]
+    known = {
+        "vLLM": "yes", None: "vLLM is not installed here", "none": "no",
+        "transformers": "no, but its fallback has transformers' class",
+        "remote code": "no, but its fallback has the checkpoint's class",
+        "recipe": f"served as {report.served_as} by a recipe",
+    }[report.model_class.source]  # fmt: skip
     version = f" ({report.vllm_version})" if report.vllm_version else ""
     facts = {
         "checkpoint": report.path,
@@ -37,6 +45,8 @@ def render_checkpoint(report: CheckpointReport, console: Console) -> None:
         f"known to vLLM{version}": known,
         "attention": f"{model.attention}, {model.query_heads} query heads, {model.kv_heads} KV "
         f"heads of size {model.head_size}",
+        **({"recipe": report.recipe} if report.recipe else {}),
+        **_answers(report),
         "tensors": f"{report.tensors} in {report.shards} shards ({_counts(report.dtypes)})",
         "quantization": f"{report.quantization} ({report.quantization_found_in})"
         if report.quantization
@@ -106,6 +116,36 @@ def render_conversion(report: "ConversionReport", console: Console) -> None:
         console.print(f"[green]done[/] in {report.seconds:.1f} s{verified}", highlight=False)
 
 
+def render_recipes(recipes: list[RecipeLine], console: Console) -> None:
+    """Print a table of recipes."""
+    table = Table()
+    for column in ("architecture", "served as", "recipe", "state"):
+        table.add_column(column, overflow="fold")
+    for line in recipes:
+        state = line.state
+        if line.replaces:
+            state += f", instead of {', '.join(line.replaces)}"
+        cells = (line.architecture, line.serve_as or "-", f"{line.file} ({line.origin})", state)
+        table.add_row(*map(escape, cells))
+    console.print(table)
+
+
+def render_explanation(explanation: Explanation, console: Console) -> None:
+    """Print the steps of one key."""
+
+    def line(text: str, style: str | None = None) -> None:
+        console.print(escape(text), style=style, highlight=False, soft_wrap=True)
+
+    line(f"{explanation.key}   (recipe {explanation.recipe})")
+    for step in explanation.steps:
+        line(f"  {step.rule}")
+        line(f"    -> {step.key or 'dropped'}")
+    if not explanation.steps:
+        line("  no rule matches: it stays as it is")
+    for warning in explanation.warnings:
+        console.print(f"[yellow]warning[/]: {escape(warning)}", highlight=False, soft_wrap=True)
+
+
 def render_demo(report: DemoReport, console: Console) -> None:
     """Print questions, answers and the verdict."""
     for line in report.decoding:
@@ -124,6 +164,53 @@ def render_demo(report: DemoReport, console: Console) -> None:
         f"on {report.platform}, ready in {report.seconds_to_ready} s",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _answers(report: CheckpointReport) -> dict[str, str]:
+    """The answers that apply to this model."""
+    answers, model, processors = report.answers, report.model, report.processors
+    facts = {}
+    if answers.mla_graph_tp is not None:
+        sizes = ", ".join(map(str, answers.mla_graph_tp)) or "none of those below"
+        heads = sorted(MLA_GRAPH_HEADS)
+        facts["MLA in graph mode"] = f"TP {sizes} ({heads[0]}, {heads[1]} or {heads[2]} heads each)"
+    facts["context"] = _context(report)
+    if answers.moe:
+        facts["for MoE"] = "expert parallelism and flashcomm1 apply"
+    if answers.mtp.state != NOT_APPLICABLE:
+        counts = f"{model.mtp_layers} in config.json, {answers.mtp.tensors} tensors"
+        facts["MTP layers"] = f"{answers.mtp.state} ({counts})"
+    if model.tied is not None:
+        facts["embeddings"] = "tied" if model.tied else "not tied"
+        facts["embeddings"] += ", with lm_head" if answers.lm_head else ", no lm_head"
+    if model.parts:
+        facts["encoders"] = ", ".join(model.parts)
+        facts["processor"] = ", ".join(processors.classes) or "not named"
+        if processors.packages:
+            facts["processor needs"] = ", ".join(
+                f"{', '.join(needed)} ({name})" for name, needed in processors.packages.items()
+            )
+        if processors.missing:
+            facts["processor lacks"] = ", ".join(processors.missing)
+    if not report.tokenizer_files:
+        facts["tokenizer"] = "no files of one here"
+    if report.remote_code.files:
+        facts["remote code"] = ", ".join(report.remote_code.files)
+    return facts
+
+
+def _context(report: CheckpointReport) -> str:
+    context, rope = report.answers.context, report.model.rope
+    text = f"{context.config} tokens" if context.config else "not stated"
+    if context.default != context.config:
+        text += f", vLLM takes {context.default}"
+    if context.tokenizer and context.tokenizer < context.config:
+        text += f", tokenizer_config.json says {context.tokenizer}"
+    if rope and rope.type != "default":
+        text += f", rope {rope.type}"
+        text += f" x {rope.factor:g}" if rope.factor else ""
+        text += f" over {rope.original_length}" if rope.original_length else ""
+    return text
 
 
 def _tp_table(report: CheckpointReport) -> Table:

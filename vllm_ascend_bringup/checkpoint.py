@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
+from vllm_ascend_bringup.checkpoint_files import is_lfs_pointer, require_files
 from vllm_ascend_bringup.errors import CheckpointError, listed
 
 INDEX_FILE = "model.safetensors.index.json"
@@ -96,9 +97,16 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             "a directory with config.json and *.safetensors",
             "give the path of a downloaded checkpoint",
         )
+    shards, index = _list_shards(folder)
+    require_files(folder, INDEX_FILE, shards)
+    if not shards:
+        raise CheckpointError(
+            f"no *.safetensors in {folder}",
+            "safetensors shards (pickled *.bin and *.pt files are not read)",
+            "download the safetensors version of the checkpoint or convert it",
+        )
     config = read_json(folder / "config.json")
     quantization = find_quantization(folder, config)
-    shards, index = _list_shards(folder)
     tensors, notes = read_tensors(folder, shards)
     if index is not None:
         notes += _check_index(index, tensors)
@@ -146,7 +154,7 @@ def read_json(file: Path) -> dict[str, Any]:
             "download the checkpoint again, all files",
         ) from None
     except (ValueError, RecursionError, OSError) as error:
-        hint = " (a Git LFS pointer?)" if _is_lfs_pointer(file) else ""
+        hint = " (a Git LFS pointer?)" if is_lfs_pointer(file) else ""
         raise CheckpointError(
             f"{file} cannot be read as JSON{hint}: {error}",
             "a JSON object",
@@ -218,7 +226,7 @@ def read_header(file: Path, shard: str | None = None) -> dict[str, TensorInfo]:
 
     def wrong(found: str, expected: str) -> CheckpointError:
         fix = "download this shard again"
-        if _is_lfs_pointer(file):
+        if is_lfs_pointer(file):
             found, fix = "it is a Git LFS pointer", "run `git lfs pull` or download the shard"
         return CheckpointError(f"shard {shard}: {found}", expected, fix)
 
@@ -298,27 +306,12 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return seen
 
 
-def _is_lfs_pointer(file: Path) -> bool:
-    try:
-        with file.open("rb") as stream:
-            return stream.read(40).startswith(b"version https://git-lfs.github.com")
-    except OSError:
-        return False
-
-
 def _list_shards(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
-    """The shard files that make up the checkpoint, and the index's map if there is an index."""
+    """The shard files that should make up the checkpoint, and the index's map if there is one."""
     on_disk = sorted(file.name for file in folder.glob("*.safetensors"))
-    if not (folder / INDEX_FILE).exists():
+    if not (folder / INDEX_FILE).exists() or is_lfs_pointer(folder / INDEX_FILE):
         # A "consolidated" file beside model*.safetensors is the same weights in another layout.
-        shards = [n for n in on_disk if not n.startswith("consolidated")] or on_disk
-        if not shards:
-            raise CheckpointError(
-                f"no *.safetensors in {folder}",
-                "safetensors shards (pickled *.bin and *.pt files are not read)",
-                "download the safetensors version of the checkpoint or convert it",
-            )
-        return shards, None
+        return [n for n in on_disk if not n.startswith("consolidated")] or on_disk, None
     index = read_json(folder / INDEX_FILE).get("weight_map")
     if not isinstance(index, dict) or not all(isinstance(v, str) for v in index.values()):
         raise CheckpointError(
@@ -337,12 +330,6 @@ def _list_shards(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
                 f"{INDEX_FILE} names the shard {shard!r}, outside the checkpoint directory",
                 "shard files inside the directory",
                 "do not load this checkpoint; get it from a source you trust",
-            )
-        if not (folder / shard).exists():
-            raise CheckpointError(
-                f"{INDEX_FILE} names the shard {shard}, which is missing",
-                f"{len(set(index.values()))} shards in {folder}",
-                "download the missing shard",
             )
     return sorted(set(index.values())), index
 

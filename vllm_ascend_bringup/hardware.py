@@ -45,6 +45,10 @@ _CHIPS = (
 )
 CHIPS: Mapping[str, Chip] = MappingProxyType({chip.id: chip for chip in _CHIPS})
 
+# Query heads per KV head and rank that MLA's attention kernel takes in graph mode. vllm-ascend's
+# docs/source/faqs.md quotes its refusal of others; later CANN versions may take 1 to 16 as well.
+MLA_GRAPH_HEADS = frozenset({32, 64, 128})
+
 
 def installed_chip() -> Chip | None:
     """The chip that vllm-ascend was built for; None off NPU, and for one that is not in CHIPS."""

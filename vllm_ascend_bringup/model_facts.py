@@ -1,16 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """One frozen view of any ``config.json``: nobody else reads its many spellings."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vllm_ascend_bringup.errors import CheckpointError
 
+_LENGTHS = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length",
+    "max_sequence_length", "max_seq_length", "seq_len",
+)  # fmt: skip
+_TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
+# Settings of what turns pictures, sound and the like into embeddings, as their models spell them.
+_PART = re.compile(
+    r"(vision|visual|image|img|video|audio|speech|sound)(_(\w+_)?(config|processor|encoder))?"
+)
+
+
+@dataclass(frozen=True)
+class Rope:
+    """How rotary positions are stretched.
+
+    ``type``: "default" if they are not. ``factor`` and ``original_length`` (in tokens) as the
+    config states them. ``sections``: how "mrope" divides a head between time, height and width.
+    """
+
+    type: str
+    factor: float | None
+    original_length: int | None
+    sections: tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a model is. Counts are of heads, layers, experts; sizes are in elements."""
+    """What a model is. Counts are of heads, layers, experts; sizes are in elements.
+
+    ``mtp_layers``: layers for multi-token prediction that the config states. ``rope``: None if it
+    states nothing. ``tied``: None if it states nothing, or different things for model and text.
+    ``parts``: keys of the settings of encoders for pictures, sound and the like.
+    """
 
     architecture: str
     model_type: str
@@ -25,6 +55,10 @@ class ModelFacts:
     attention: str
     experts: int
     tied_embeddings: bool
+    mtp_layers: int
+    rope: Rope | None
+    tied: bool | None
+    parts: tuple[str, ...]
 
     def kv_replicas(self, tp: int) -> int:
         """How many ranks hold a copy of each KV head at this tensor-parallel size."""
@@ -46,8 +80,12 @@ def model_facts(config: Mapping[str, Any]) -> ModelFacts:
             'a list "architectures"',
             "download config.json again; vLLM cannot choose a model class without it",
         )
-    inner = config.get("text_config") or config.get("llm_config") or {}
-    text = {**config, **inner} if isinstance(inner, dict) else config
+    thinker = config.get("thinker_config")
+    thinker = thinker if isinstance(thinker, dict) else {}
+    inners = (thinker.get("text_config"), *(config.get(key) for key in _TEXT_CONFIGS))
+    text = {**config, **next((i for i in inners if i and isinstance(i, dict)), {})}
+    stated = (config.get("tie_word_embeddings"), text.get("tie_word_embeddings"))
+    tied = {value for value in stated if isinstance(value, bool)}
     query_heads = _number(text, "num_attention_heads", "n_head", "n_heads")
     kv_heads = _number(text, "num_key_value_heads", "num_kv_heads", "multi_query_group_num")
     hidden = _number(text, "hidden_size", "n_embd", "d_model", "dim")
@@ -59,9 +97,7 @@ def model_facts(config: Mapping[str, Any]) -> ModelFacts:
         layers=_number(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers"),
         hidden_size=hidden,
         vocabulary=_number(text, "vocab_size", "padded_vocab_size"),
-        max_length=_number(
-            text, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length"
-        ),
+        max_length=_number(text, *_LENGTHS),
         query_heads=query_heads,
         kv_heads=kv_heads,
         head_size=_number(text, "head_dim") or (hidden // query_heads if query_heads else 0),
@@ -70,7 +106,52 @@ def model_facts(config: Mapping[str, Any]) -> ModelFacts:
             text, "n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts"
         ),
         tied_embeddings=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings"))),
+        mtp_layers=_mtp_layers(text),
+        rope=_rope(text),
+        tied=tied.pop() if tied in ({True}, {False}) else None,
+        parts=_parts(config) + tuple(f"thinker_config.{name}" for name in _parts(thinker)),
     )
+
+
+def _mtp_layers(text: Mapping[str, Any]) -> int:
+    """As vLLM spells them (vllm/config/speculative.py, SpeculativeConfig.hf_config_override)."""
+    nested = text.get("mtp_config")
+    return _number(
+        text, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules"
+    ) or (_number(nested, "num_nextn_predict_layers") if isinstance(nested, dict) else 0)
+
+
+def _rope(text: Mapping[str, Any]) -> Rope | None:
+    """From ``rope_parameters`` (transformers 5) or ``rope_scaling``, which may be per layer type.
+
+    Of several layer types, the first that is stretched.
+    """
+    settings = text.get("rope_parameters") or text.get("rope_scaling")
+    if not isinstance(settings, dict) or not settings:
+        return None
+    nested = [s for s in settings.values() if isinstance(s, dict)]
+    kinds = [_rope_type(choice) for choice in (nested or [settings])]
+    chosen = next((i for i, kind in enumerate(kinds) if kind != "default"), 0)
+    settings = nested[chosen] if nested else settings
+    factor: Any = settings.get("factor")
+    key = "original_max_position_embeddings"
+    sections = settings.get("mrope_section")
+    return Rope(
+        type=kinds[chosen],
+        factor=float(factor) if type(factor) in (int, float) and 0 < factor < 1e6 else None,
+        original_length=_number(settings, key) or _number(text, key) or None,
+        sections=tuple(sections) if isinstance(sections, list) else (),
+    )
+
+
+def _rope_type(settings: Mapping[str, Any]) -> str:
+    kind = str(settings.get("rope_type") or settings.get("type") or "default")
+    # transformers renames it, because its angles are the default ones.
+    return "mrope" if kind == "default" and settings.get("mrope_section") else kind
+
+
+def _parts(config: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(sorted(k for k, v in config.items() if isinstance(v, dict) and _PART.fullmatch(k)))
 
 
 def _attention(text: Mapping[str, Any], query_heads: int, kv_heads: int) -> str:

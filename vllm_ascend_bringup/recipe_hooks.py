@@ -22,8 +22,8 @@ from vllm.transformers_utils.config import HFConfigParser
 
 from vllm_ascend_bringup.errors import RecipeError
 from vllm_ascend_bringup.recipes.recipe import Recipe, Split
-from vllm_ascend_bringup.recipes.rules import rename
-from vllm_ascend_bringup.recipes.sources import PACKAGED, FoundRecipe, find_recipes
+from vllm_ascend_bringup.recipes.rules import idle_rules, rename, rename_all
+from vllm_ascend_bringup.recipes.sources import FoundRecipe, find_recipes
 from vllm_ascend_bringup.settings import read_settings
 
 _LOGGER = init_logger("vllm.ascend_bringup.recipes")
@@ -31,15 +31,12 @@ _LOGGER = init_logger("vllm.ascend_bringup.recipes")
 
 @cache
 def active_recipes() -> Mapping[str, FoundRecipe]:
-    """Architecture -> the recipe in force with this vLLM.
-
-    A packaged recipe that names another class gives way to a class of vLLM's own.
-    """
+    """Architecture -> the recipe in force with this vLLM."""
     native = _native_architectures()
     return {
         architecture: found
         for architecture, found in find_recipes(read_settings().recipes).items()
-        if not (found.origin == PACKAGED and found.recipe.serve_as and architecture in native)
+        if found.in_force(architecture, native)
     }
 
 
@@ -111,14 +108,14 @@ class BringupConfigParser(HFConfigParser):
         """Read the config, as vLLM does. Raises RecipeError if an override does not fit."""
         content, _ = PretrainedConfig.get_config_dict(model, revision=revision)
         found = active_recipes().get((content.get("architectures") or [""])[0])
-        if found is None or not found.recipe.config:
+        if found is None or not found.recipe.changes_config:
             parsed = super().parse(model, trust_remote_code, revision, code_revision, **kwargs)
             return parsed[0], parsed[1]
         changed = found.recipe.changed_config(content)
         # Code that the checkpoint brings describes the model as it was.
         changed.pop("auto_map", None)
-        _LOGGER.info("recipe %s changes config.json: %s", found.recipe.source,
-                     ", ".join(found.recipe.config))  # fmt: skip
+        changed["architectures"] = content["architectures"]
+        _LOGGER.info("recipe %s changes the config", found.recipe.source)
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "config.json").write_text(json.dumps(changed), encoding="utf-8")
             content, config = super().parse(folder, False, **kwargs)
@@ -129,17 +126,30 @@ class BringupConfigParser(HFConfigParser):
 def renamed(
     weights: Iterator[tuple[str, Any]], recipe: Recipe, hf_config: Any
 ) -> Iterator[tuple[str, Any]]:
-    """The stream as vLLM's class wants it: renamed or dropped, split, marked with shard ids."""
+    """The stream as vLLM's class wants it: renamed or dropped, split, marked with shard ids.
+
+    Raises RecipeError if two tensors get one name; at the end, warns of rules that did nothing.
+    """
     by_rule = WeightsMapper(orig_to_new_regex={r.pattern: r.replacement for r in recipe.rule})
     stacked = WeightsMapper(
         orig_to_new_stacked={s.substring: (s.to, s.shard) for s in recipe.stack}
     )
-    pieces = (
-        piece
-        for name, tensor in by_rule.apply(weights)
-        for piece in _split(name, tensor, recipe, hf_config)
-    )
-    yield from stacked.apply(pieces) if recipe.stack else pieces
+    keys: list[str] = []
+
+    def pieces() -> Iterator[tuple[str, Any]]:
+        for name, tensor in by_rule.apply(_noted(weights, keys)):
+            yield from _split(name, tensor, recipe, hf_config)
+
+    yield from stacked.apply(pieces()) if recipe.stack else pieces()
+    rename_all(recipe.rule, keys, recipe.source)
+    for warning in idle_rules(recipe.rule, keys):
+        _LOGGER.warning("recipe %s: %s", recipe.source, warning)
+
+
+def _noted(weights: Iterator[tuple[str, Any]], keys: list[str]) -> Iterator[tuple[str, Any]]:
+    for name, tensor in weights:
+        keys.append(name)
+        yield name, tensor
 
 
 def final_names(recipe: Recipe, key: str) -> list[str]:

@@ -76,11 +76,18 @@ def test_json_has_schema_version_and_nothing_else_on_stdout() -> None:
     assert content["schema_version"] == 1
     assert content["command"] == "inspect"
     assert content["model"]["query_heads"] == 4
+    assert content["model_class"] == {"source": "vLLM", "supported_until": None}
+    assert content["answers"]["mtp"]["state"] == "not applicable"
+    assert content["answers"]["context"] == {"config": 512, "tokenizer": 512, "default": 512}
+    assert content["processors"]["files"] == ["chat_template.jinja"]
+    assert content["tokenizer_files"] == ["tokenizer.json", "tokenizer_config.json"]
+    assert content["remote_code"]["files"] == {}
 
 
 def test_text_names_what_matters() -> None:
     done = bringup("inspect", str(CHECKPOINT))
-    for text in ("Qwen3ForCausalLM", "4 query heads, 2 KV heads", "28 block fp8", "no problems"):
+    for text in ("Qwen3ForCausalLM", "4 query heads, 2 KV heads", "28 block fp8", "512 tokens",
+                 "tied, no lm_head", "no problems"):  # fmt: skip
         assert text in done.stdout
 
 

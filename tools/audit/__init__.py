@@ -18,9 +18,7 @@ from typing import Any
 
 from vllm_ascend_bringup.checkpoint import Checkpoint, read_checkpoint
 from vllm_ascend_bringup.errors import BringupError, LoadError
-from vllm_ascend_bringup.formats.families.base import LeftAlone
-from vllm_ascend_bringup.formats.pairing import decode_plan, output_shapes
-from vllm_ascend_bringup.formats.schemes import checkpoint_schemes
+from vllm_ascend_bringup.loaded import loaded_tensors
 from vllm_ascend_bringup.settings import PREFIX
 from vllm_ascend_bringup.tools.audit.report import AuditReport, judge
 from vllm_ascend_bringup.tools.vllm_server import CPU_ENVIRONMENT
@@ -41,7 +39,11 @@ def probe(checkpoint: Checkpoint, tp: int, recipes: Path | None = None) -> dict[
 
     Raises LoadError if vLLM cannot build the class, or the error the plugin raised there.
     """
-    request = {"model": str(checkpoint.path.absolute()), "tp": tp, "tensors": _stream(checkpoint)}
+    request = {
+        "model": str(checkpoint.path.absolute()),
+        "tp": tp,
+        "tensors": loaded_tensors(checkpoint),
+    }
     environment = {**os.environ, **CPU_ENVIRONMENT, "VLLM_LOGGING_LEVEL": "WARNING"}
     if recipes is not None:
         environment[f"{PREFIX}RECIPES"] = str(recipes.absolute())
@@ -58,18 +60,6 @@ def probe(checkpoint: Checkpoint, tp: int, recipes: Path | None = None) -> dict[
     if "error" in content:
         raise LoadError(*content["error"])
     return content
-
-
-def _stream(checkpoint: Checkpoint) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """What the loader hands on: name -> dtype of the header, or "decoded", and shape."""
-    stored = {name: (t.dtype, t.shape) for name, t in checkpoint.tensors.items()}
-    table = None if checkpoint.quantization is None else checkpoint_schemes(checkpoint)
-    if table is None or isinstance(table, LeftAlone):
-        return stored
-    plan = decode_plan(checkpoint.tensors, table)
-    gone = plan.scales | set(plan.dropped) | set(plan.pairings)
-    left = {name: tensor for name, tensor in stored.items() if name not in gone}
-    return left | {name: ("decoded", shape) for name, shape in output_shapes(plan).items()}
 
 
 def _failed(checkpoint: Checkpoint, stderr: str) -> BringupError:

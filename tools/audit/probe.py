@@ -9,13 +9,14 @@ says that it has so many members, which is all that building and loading ask of 
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vllm_ascend_bringup.errors import BringupError
+from vllm_ascend_bringup.recipes.rules import idle_rules, rename_all
 from vllm_ascend_bringup.tools.audit.templates import template
 from vllm_ascend_bringup.tools.audit.watching import MetaWatch
 
@@ -28,8 +29,10 @@ _DTYPES = {
 Names = list[tuple[str, torch.Tensor]]
 
 
-def probe(model: str, tp: int, tensors: Mapping[str, tuple[str, list[int]]]) -> dict[str, Any]:
-    """``tensors``: name -> header dtype, or "decoded", and shape, as the loader hands them on.
+def probe(
+    model: str, tp: int, tensors: Mapping[str, tuple[str | None, list[int]]]
+) -> dict[str, Any]:
+    """``tensors``: name -> header dtype, or None if decoded, and shape (see ``loaded_tensors``).
 
     Returns what ``tools/audit/report.py`` judges. Raises whatever vLLM raises for this model.
     """
@@ -54,8 +57,8 @@ def probe(model: str, tp: int, tensors: Mapping[str, tuple[str, list[int]]]) -> 
         return _load(built, config.model_config, stored)
 
 
-def _dtype(kind: str, decoded: torch.dtype) -> torch.dtype:
-    found = decoded if kind == "decoded" else getattr(torch, _DTYPES[kind])
+def _dtype(kind: str | None, decoded: torch.dtype) -> torch.dtype:
+    found = decoded if kind is None else getattr(torch, _DTYPES[kind])
     assert isinstance(found, torch.dtype)
     return found
 
@@ -74,14 +77,24 @@ def _load(model: Any, model_config: Any, stored: Names) -> dict[str, Any]:
 
     parameters = dict(model.named_parameters())
     watch = MetaWatch(parameters)
-    origin: dict[int, str] = {}
     recipe = recipe_of(model_config.hf_config)
+    names = [name for name, _ in stored]
+    origin: list[str] = []
     named: Names = []
-    for name, tensor in stored:
-        here = [(name, tensor)]
-        made = here if recipe is None else renamed(iter(here), recipe, model_config.hf_config)
-        for new in made:
-            origin[len(named)] = name
+    warnings: list[str] = []
+    if recipe is None:
+        origin, named = names, stored
+    else:
+        rename_all(recipe.rule, names, recipe.source)
+        warnings = idle_rules(recipe.rule, names)
+        current = [""]
+
+        def tracked() -> Iterator[tuple[str, torch.Tensor]]:
+            for current[0], tensor in stored:
+                yield current[0], tensor
+
+        for new in renamed(tracked(), recipe, model_config.hf_config):
+            origin.append(current[0])
             named.append(new)
     refused = _load_all(model, watch, named)
     unread = [(at, name) for at, (name, _) in enumerate(named) if name not in watch.taken]
@@ -94,6 +107,7 @@ def _load(model: Any, model_config: Any, stored: Names) -> dict[str, Any]:
     return {
         "class": f"{type(model).__module__}:{type(model).__name__}",
         "recipe": recipe.source if recipe else None,
+        "warnings": warnings,
         "dtype": str(model_config.dtype)[6:],
         "parameters": {
             name: {"shape": list(p.shape), "written": watch.written[name],

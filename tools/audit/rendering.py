@@ -47,6 +47,8 @@ def render_audit(report: AuditReport, console: Console) -> None:
                 line(_text(finding))
             if len(findings) > _SHOWN:
                 line(f"  and {len(findings) - _SHOWN} more (all of them with --json)")
+    for warning in report.warnings:
+        line(f"warning: {warning}", "yellow")
     if report.clean:
         line("\nevery tensor has its parameter, every parameter its tensors", "green")
     line("\nthis audit cannot see:")

@@ -41,6 +41,7 @@ class AuditReport:
 
     ``left_out``: what the class leaves out on purpose. ``casts``: dtypes of tensors that become
     others in the parameter. ``ties``: parameter -> the one it shares its memory with.
+    ``warnings``: rules of the recipe that match nothing.
     """
 
     path: str
@@ -56,6 +57,7 @@ class AuditReport:
     conflicts: tuple[Finding, ...]
     casts: Mapping[str, int]
     ties: Mapping[str, str]
+    warnings: tuple[str, ...]
     blind_spots: tuple[str, ...] = BLIND_SPOTS
 
     @property
@@ -150,6 +152,7 @@ def judge(checkpoint: Checkpoint, tp: int, found: Mapping[str, Any]) -> AuditRep
         unexpected=_findings({shown(n): text for n, text in unexpected_shapes.items()},
                              left.missing),
         conflicts=_findings({shown(n): text for n, text in left.conflicts.items()}, ()),
+        warnings=tuple(found["warnings"]),
         casts=Counter(f"{source} to {into}" for source, into in found["casts"].values()),
         ties={
             name: other for name, other in found["ties"].items()

@@ -12,6 +12,8 @@ from vllm_ascend_bringup.errors import RecipeError
 from vllm_ascend_bringup.recipes.rules import Rule, Strict
 
 _ABSENT = object()
+# Keys of the outer table that say something about the inner one's weights.
+_OF_ANY_CONFIG = ("dtype", "torch_dtype", "quantization_config", "tie_word_embeddings")
 
 
 class Override(Strict):
@@ -129,10 +131,11 @@ class Recipe(Strict):
     """How to serve an architecture, which may go by several names. ``source``: the file it was
     read from.
 
-    ``serve_as``: ``module:Class`` or an architecture that vLLM has; absent: vLLM's class of the
-    same name. ``rule``, then ``split``, then ``stack`` change keys. Globs in
-    ``expected_missing`` (parameters) and ``expected_unused`` (tensors, as in the checkpoint)
-    excuse leftovers.
+    ``config_of``: a table of ``config.json``, such as ``text_config``, that takes the place of the
+    whole before ``config`` is applied. ``serve_as``: ``module:Class`` or an architecture that vLLM
+    has; absent: vLLM's class of the same name. ``rule``, then ``split``, then ``stack`` change
+    keys. Globs in ``expected_missing`` (parameters) and ``expected_unused`` (tensors) excuse
+    leftovers.
     """
 
     source: str = Field(exclude=True)
@@ -141,6 +144,7 @@ class Recipe(Strict):
     min_vllm: str | None = None
     qk_norm: Literal["none", "per head", "whole projection"] | None = None
     notes: tuple[str, ...] = Field(default=(), strict=False)
+    config_of: str | None = None
     config: Mapping[str, Override] = Field(default_factory=dict)
     rule: tuple[Rule, ...] = Field(default=(), strict=False)
     split: tuple[Split, ...] = Field(default=(), strict=False)
@@ -174,10 +178,24 @@ class Recipe(Strict):
 
     def changed_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """``config.json`` with the overrides. Raises RecipeError if an old value differs."""
+        if self.config_of is not None:
+            inner = config.get(self.config_of)
+            if not isinstance(inner, Mapping):
+                raise RecipeError(
+                    f"{self.source}: config.json has no table {self.config_of}",
+                    "the table that config_of names",
+                    "correct the recipe: this config.json is of another shape",
+                )
+            config = {key: config[key] for key in _OF_ANY_CONFIG if key in config} | dict(inner)
         changed = dict(config)
         for key, override in self.config.items():
             override.apply(key, config, changed, self.source)
         return changed
+
+    @property
+    def changes_config(self) -> bool:
+        """Whether the model's config differs from ``config.json``."""
+        return bool(self.config) or self.config_of is not None
 
     def excuses_missing(self, parameter: str) -> bool:
         """Whether this parameter may stay unfilled."""

@@ -129,16 +129,17 @@ def rename_all(rules: Sequence[Rule], keys: Iterable[str], where: str) -> dict[s
     return renamed
 
 
-def idle_rules(rules: Sequence[Rule], keys: Iterable[str]) -> dict[Rule, list[str]]:
-    """Rules that match nothing, optional ones aside, each with the keys nearest to it.
+def idle_rules(rules: Sequence[Rule], keys: Iterable[str]) -> list[str]:
+    """A line for each rule that matches nothing, optional ones aside, with the nearest keys.
 
     A rule sees keys as the rules before it leave them.
     """
-    left: list[str] = list(keys)
-    idle: dict[Rule, list[str]] = {}
+    left = list(keys)
+    idle = []
     for rule in rules:
         if not rule.optional and not any(rule.pattern.search(key) for key in left):
-            idle[rule] = nearest(rule.text, left)
+            near = nearest(rule.text, left)
+            idle.append(f"{rule} matches nothing; nearest: {', '.join(near) or 'none is like it'}")
         left = [new for key in left if (new := rule.apply(key)) is not None]
     return idle
 

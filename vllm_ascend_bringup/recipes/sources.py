@@ -7,7 +7,7 @@ Three sources, the first that has a recipe for an architecture wins: what the us
 are an error; across sources the one set aside is reported.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -28,6 +28,12 @@ class FoundRecipe:
     recipe: Recipe
     origin: str
     replaces: tuple[str, ...] = ()
+
+    def in_force(self, architecture: str, native: Collection[str]) -> bool:
+        """Whether it counts, given the architectures this vLLM has: a packaged recipe that names
+        another class gives way to a class of vLLM's own.
+        """
+        return not (self.origin == PACKAGED and self.recipe.serve_as and architecture in native)
 
 
 def find_recipes(user_path: Path | None) -> Mapping[str, FoundRecipe]:
