@@ -84,7 +84,7 @@ def audit(
     vLLM's own loaders run without memory for weights, in a process of their own; no NPU needed.
     """
     from vllm_ascend_bringup.tools.audit import audit as run
-    from vllm_ascend_bringup.tools.audit.rendering import render_audit, render_suggestion
+    from vllm_ascend_bringup.tools.audit.rendering import render_audit, render_draft
     from vllm_ascend_bringup.tools.audit.suggestion import suggest as run_suggest
 
     if not suggest:
@@ -98,7 +98,8 @@ def audit(
     if as_json:
         _print_json(draft.to_json())
     else:
-        render_suggestion(draft, Console())
+        files = (draft.file,) if draft.file else ()
+        render_draft(draft.recipe, files, draft.before, draft.report, Console())
     raise typer.Exit(draft.report.exit_code)
 
 
@@ -135,6 +136,25 @@ def recipes_explain(
         _print_json(explanation.to_json())
     else:
         render_explanation(explanation, Console())
+
+
+@app.command()
+def new(
+    architecture: Annotated[str, typer.Argument(help="As config.json names it.")],
+    from_model: Annotated[Path, typer.Option(help="Directory of a checkpoint of it.")],
+    output: Annotated[Path, typer.Option(help="Directory for the files.")] = Path(),
+    as_json: _Json = False,
+) -> None:
+    """Draft a recipe for a new architecture, and a test of it, from a checkpoint's headers."""
+    from vllm_ascend_bringup.tools.audit.rendering import render_draft
+    from vllm_ascend_bringup.tools.new_recipe import new_recipe
+
+    made = new_recipe(architecture, from_model, output)
+    if as_json:
+        _print_json(made.to_json())
+    else:
+        render_draft(made.text, (made.recipe, made.test), made.before, made.report, Console())
+    raise typer.Exit(made.report.exit_code)
 
 
 class _Dtype(str, Enum):

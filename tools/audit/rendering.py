@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report of ``audit`` as text for a terminal."""
 
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 from rich.markup import escape
 
 from vllm_ascend_bringup.tools.audit.report import AuditReport, Finding
-
-if TYPE_CHECKING:
-    from vllm_ascend_bringup.tools.audit.suggestion import Draft
 
 _SHOWN = 20
 
@@ -62,12 +57,22 @@ def _text(finding: Finding) -> str:
     return f"  {finding.names}{times}: {finding.detail}{near}"
 
 
-def render_suggestion(draft: "Draft", console: Console) -> None:
-    """Print the drafted recipe and the audit with it."""
-    console.print("drafted recipe:\n", style="bold")
-    console.print(escape(draft.recipe), highlight=False, soft_wrap=True)
-    if draft.file is not None:
-        serve = f"VLLM_ASCEND_BRINGUP_RECIPES={draft.file} vllm serve {draft.report.path}"
-        console.print(escape(f"written to {draft.file}; serve with: {serve}"), soft_wrap=True)
-    console.print(f"\naudit with it ({draft.before} leftovers without it):\n", style="bold")
-    render_audit(draft.report, console)
+def render_draft(
+    recipe: str, files: tuple[str, ...], before: int, report: AuditReport, console: Console
+) -> None:
+    """Print a drafted recipe, where it was written, and the audit with it."""
+
+    def line(text: str, style: str | None = None) -> None:
+        console.print(escape(text), style=style, highlight=False, soft_wrap=True)
+
+    line("drafted recipe:\n", "bold")
+    line(recipe)
+    line(
+        "Names and shapes are all the evidence for its rules; the order of rows in a tensor "
+        "(fused QKV, interleaved RoPE) is not. Compare its answers with a run you trust."
+    )
+    if files:
+        line(f"\nwritten: {', '.join(files)}")
+        line(f"serve:   VLLM_ASCEND_BRINGUP_RECIPES={files[0]} vllm serve {report.path}")
+    line(f"\naudit with it ({before} leftovers without its rules):\n", "bold")
+    render_audit(report, console)

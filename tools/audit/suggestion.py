@@ -7,9 +7,10 @@ fit may still be the wrong rules where two tensors of one layer have the same sh
 
 import difflib
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,17 @@ from vllm_ascend_bringup.tools.audit import probe
 from vllm_ascend_bringup.tools.audit.report import SCHEMA_VERSION, AuditReport, judge, leftovers
 from vllm_ascend_bringup.tools.vllm_registry import installed_vllm
 
-_CANDIDATES = 3
+# What only these bodies have together, the more particular first; others are Llama-shaped.
+_BODIES = (
+    ({"kv_a_proj_with_mqa", "e_score_correction_bias"}, "DeepseekV3ForCausalLM"),
+    ({"kv_a_proj_with_mqa"}, "DeepseekV2ForCausalLM"),
+    ({"pre_feedforward_layernorm", "q_norm"}, "Gemma3ForCausalLM"),
+    ({"pre_feedforward_layernorm"}, "Gemma2ForCausalLM"),
+    ({"shared_expert_gate"}, "Qwen2MoeForCausalLM"),
+    ({"experts", "q_norm"}, "Qwen3MoeForCausalLM"),
+    ({"block_sparse_moe"}, "MixtralForCausalLM"),
+    ({"q_norm"}, "Qwen3ForCausalLM"),
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ def suggest(path: str | Path, output: Path | None = None) -> Draft:
         suggestion = suggest_rules(left.unexpected, left.missing, left.taken)
         text = header + "".join(_rule_text(rule) for rule in suggestion.rules)
         file.write_text(text)
-        report = judge(checkpoint, 1, probe(checkpoint, 1, file))
+        report = replace(judge(checkpoint, 1, probe(checkpoint, 1, file)), recipe="this draft")
     if output is not None:
         output.write_text(text)
     before = len(left.unexpected) + len(left.missing) + len(left.conflicts)
@@ -95,7 +106,7 @@ def _served(
         return header, probe(checkpoint, 1, file)
     best: tuple[int, str, dict[str, Any]] | None = None
     refusal: BringupError | None = None
-    for serve_as, model_type in _candidates(checkpoint.config, architecture):
+    for serve_as, model_type in _candidates(checkpoint, architecture):
         header = _header(architecture, serve_as)
         if model_type is not None:
             was = json.dumps(checkpoint.config.get("model_type"))
@@ -118,25 +129,36 @@ def _served(
             break
     if best is None:
         raise refusal or LoadError(
-            f"vLLM has no class {architecture}, and none is like it",
-            "an architecture whose name or model_type resembles one that vLLM has",
+            f"vLLM has no class {architecture}, and none for its model_type",
+            "an architecture whose model_type, or parts, resemble one that vLLM has",
             "write a recipe with serve_as",
         )
     return best[1:]
 
 
-def _candidates(config: Mapping[str, Any], architecture: str) -> Iterator[tuple[str, str | None]]:
+def _candidates(checkpoint: Checkpoint, architecture: str) -> Iterator[tuple[str, str | None]]:
     """Classes that may serve it, each with the model_type to pretend, if another one."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     names: Mapping[str, str] = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     known = installed_vllm().architectures
-    given = config.get("model_type")
-    if names.get(str(given)) in known:
-        yield names[str(given)], None
+    given = str(checkpoint.config.get("model_type"))
     by_class = {name: model_type for model_type, name in names.items() if name in known}
-    for close in difflib.get_close_matches(architecture, by_class, _CANDIDATES, cutoff=0.5):
-        yield close, None if by_class[close] == given else by_class[close]
+    likely = [names.get(given), _body(checkpoint)]
+    likely += difflib.get_close_matches(architecture, by_class, 1, cutoff=0.8)
+    for serve_as in dict.fromkeys(likely):
+        if serve_as in by_class:
+            yield serve_as, None if names.get(given) else by_class[serve_as]
+
+
+def _body(checkpoint: Checkpoint) -> str:
+    """The class whose parts these tensors have, by the names of modules."""
+    parts = {part for name in checkpoint.tensors for part in name.split(".")}
+    biased = any(re.search(r"q\w*\.bias$", name) for name in checkpoint.tensors)
+    for marks, serve_as in _BODIES:
+        if marks <= parts:
+            return serve_as
+    return "Qwen2ForCausalLM" if biased else "LlamaForCausalLM"
 
 
 def _header(architecture: str, serve_as: str | None) -> str:
