@@ -75,6 +75,15 @@ def _fused_by_group(tensors: Tensors, config: dict[str, Any]) -> tuple[Tensors, 
     return fused, config
 
 
+def _short_names(tensors: Tensors, config: dict[str, Any]) -> tuple[Tensors, dict[str, Any]]:
+    """Meta's names of what vLLM's Llama keeps in two fused parameters."""
+    short = {"q_proj": "wq", "k_proj": "wk", "v_proj": "wv", "gate_proj": "w1", "up_proj": "w3"}
+    return {
+        re.sub(r"\b(q|k|v|gate|up)_proj\b", lambda match: short[match[0]], name): tensor
+        for name, tensor in tensors.items()
+    }, config
+
+
 def _inside_a_vl_model(tensors: Tensors, config: dict[str, Any]) -> tuple[Tensors, dict[str, Any]]:
     """A LLaVA: its text model under ``language_model.``, a vision tower beside it."""
     whole = {f"language_model.{name}": tensor for name, tensor in tensors.items()}
@@ -117,6 +126,16 @@ architecture = "LlamaForCausalLM"
 substring = ".wqkv."
 into = [".q_proj.", ".k_proj.", ".v_proj."]
 rows = "qkv_by_group"
+"""),
+    "stacked": Renamed("llama", _short_names, """\
+architecture = "LlamaForCausalLM"
+stack = [
+  { substring = ".wq.", to = ".qkv_proj.", shard = "q" },
+  { substring = ".wk.", to = ".qkv_proj.", shard = "k" },
+  { substring = ".wv.", to = ".qkv_proj.", shard = "v" },
+  { substring = ".w1.", to = ".gate_up_proj.", shard = 0 },
+  { substring = ".w3.", to = ".gate_up_proj.", shard = 1 },
+]
 """),
     "text-only": Renamed("llama", _inside_a_vl_model, """\
 architecture = "LlavaForConditionalGeneration"

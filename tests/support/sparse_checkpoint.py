@@ -38,7 +38,9 @@ def write_deepseek_v3(folder: Path) -> Path:
     config = DeepseekV3Config(
         architectures=["DeepseekV3ForCausalLM"], dtype="bfloat16", quantization_config=QUANTIZATION
     )
-    (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2))
+    # As published; transformers has no such option, vLLM reads it.
+    settings = {**config.to_dict(), "topk_method": "noaux_tc"}
+    (folder / "config.json").write_text(json.dumps(settings, indent=2))
     main = _main_model(config)
     mtp = _mtp_layer(main, config)
     shards = _divide(main, MAIN_SHARDS) + _divide(mtp, MTP_SHARDS)

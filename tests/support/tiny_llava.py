@@ -2,7 +2,7 @@
 """A tiny LLaVA as transformers 5 saves it, and one question with an image, answered.
 
 As a program (``python tiny_llava.py REQUEST.json ANSWER.json``): transformers writes the
-checkpoint and answers, or vLLM answers. Its processes need torchvision (see ``multimodal``).
+checkpoint and answers, or vLLM answers. Needs torchvision (see tools/beside_cpu_torch).
 """
 
 import json

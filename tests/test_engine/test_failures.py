@@ -269,3 +269,36 @@ def test_a_view_that_was_not_rewritten_stops_the_load(
 
     assert message in refusal.value.log
     assert "the engine started" not in refusal.value.log
+
+
+WRONG_RECIPES = {
+    "unknown-class": ('serve_as = "NoSuchForCausalLM"', "has no class NoSuchForCausalLM"),
+    "two-keys-to-one": (
+        "[[rule]]\nregex = 'layers\\.1\\.'\nto = 'layers.0.'", "both become model.layers.0."
+    ),
+    "override": (
+        '[config]\nrms_norm_eps = { was = 0.5, now = 0.1 }', "the old value that the recipe states"
+    ),
+    "drops-a-weight": (
+        '[[rule]]\nsuffix = "norm.weight"\ndrop = true', "parameters not filled: model.layers.0"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_RECIPES)
+def test_wrong_recipe_stops_the_start(name: str, tmp_path: Path) -> None:
+    body, message = WRONG_RECIPES[name]
+    (tmp_path / "r.toml").write_text(f'architecture = "Qwen3ForCausalLM"\n{body}\n')
+    log = _refused(
+        CHECKPOINT, environment={"VLLM_ASCEND_BRINGUP_RECIPES": str(tmp_path / "r.toml")}
+    )
+    assert message in log
+
+
+def test_rule_that_matches_nothing_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(
+        'architecture = "Qwen3ForCausalLM"\n[[rule]]\nprefix = "model.layer."\nto = "x."\n'
+    )
+    own = {"VLLM_ASCEND_BRINGUP_RECIPES": str(tmp_path / "r.toml")}
+    log = run_engine(CHECKPOINT, PROMPTS, tokens=2, environment=own).log
+    assert "prefix 'model.layer.' to 'x.' matches nothing; nearest: model.layers.0" in log

@@ -16,8 +16,9 @@ pytestmark = pytest.mark.engine
 # Between two float32 computations in another order; another image makes more than 0.1.
 TOLERANCE = 5e-4
 _SUPPORT = Path(tiny_llava.__file__).parent
+_ROOT = Path(__file__).resolve().parents[2]
 # torchvision in a folder of its own (tools/cpu_setup.py), and what lets it be imported.
-_PATHS = (_SUPPORT / "multimodal", Path(sys.prefix) / "multimodal", _SUPPORT)
+_PATHS = (_ROOT / "tools" / "beside_cpu_torch", Path(sys.prefix) / "multimodal", _SUPPORT)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Five renamed checkpoints, each brought up by a short recipe; the audit finds three by itself."""
+"""Renamed checkpoints, each brought up by a short recipe; the audit finds three by itself."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_recipe_is_short(name: str) -> None:
 
 
 # The other two are served by what --suggest drafts, which is as short.
-@pytest.mark.parametrize("name", ["gpt-names", "fused", "text-only"])
+@pytest.mark.parametrize("name", ["gpt-names", "fused", "stacked", "text-only"])
 def test_served_by_a_short_recipe(
     name: str, pairs: dict[str, Pair], twins: dict[str, Generation]
 ) -> None:

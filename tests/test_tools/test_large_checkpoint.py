@@ -35,6 +35,7 @@ MTP_PARAMETERS = 13_463_426_304
 ROUTER_BIASES = 59 * 256
 DECODED_BYTES = 2 * (MAIN_PARAMETERS + MTP_PARAMETERS) + 2 * ROUTER_BIASES
 SECONDS = 3
+AUDIT_SECONDS, AUDIT_BYTES = 30, 4 << 30
 
 
 @dataclass(frozen=True)
@@ -146,3 +147,31 @@ def test_dry_run_of_a_conversion_reads_headers_only_and_is_quick(
     assert not out.exists()
     assert done.bytes_read - bytes_of_start < 1.5 * bytes_of_headers
     assert done.seconds < SECONDS
+
+
+@pytest.mark.engine
+def test_audit_at_16_ranks_is_quick_and_small(deepseek: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    # A process of its own reports the largest of those below it.
+    code = (
+        "import resource, subprocess, sys\n"
+        "done = subprocess.run(sys.argv[2:], stdout=open(sys.argv[1], 'w'))\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+        "sys.exit(done.returncode)"
+    )
+    command = [BRINGUP, "audit", str(deepseek), "--tp", "16", "--json"]
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(output), *command], capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    content: dict[str, Any] = json.loads(output.read_text())
+    assert not content["missing"]
+    assert not content["unexpected"]
+    assert not content["conflicts"]
+    # All that is decoded or stored plain, and of these the layer for multi-token prediction.
+    mtp = 3 * 256 + 20
+    assert (content["matched"], content["left_out"]) == (PUBLISHED_TENSORS - 45_808 - mtp, mtp)
+    assert seconds < AUDIT_SECONDS
+    assert int(done.stdout) * 1024 < AUDIT_BYTES

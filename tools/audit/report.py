@@ -107,7 +107,8 @@ def leftovers(found: Mapping[str, Any], tp: int) -> Leftovers:
         unexpected[name] = shapes[name]
     for name, count in found["read"].items():
         if tp == 1 and name not in conflicts and count < math.prod(shapes[name]):
-            conflicts[name] = f"only {count} of the elements of {list(shapes[name])} are read"
+            silent = f"only {count} of its elements are read"
+            conflicts[name] = _conflict(shapes[name], wanted.get(name), tp, silent)
     missing: dict[str, tuple[int, ...]] = {}
     for name, parameter in found["parameters"].items():
         if parameter["written"] < math.prod(parameter["shape"]) and not parameter["excused"]:
@@ -153,7 +154,7 @@ def judge(checkpoint: Checkpoint, tp: int, found: Mapping[str, Any]) -> AuditRep
                              left.missing),
         conflicts=_findings({shown(n): text for n, text in left.conflicts.items()}, ()),
         warnings=tuple(found["warnings"]),
-        casts=Counter(f"{source} to {into}" for source, into in found["casts"].values()),
+        casts=dict(Counter(f"{source} to {into}" for source, into in found["casts"].values())),
         ties={
             name: other for name, other in found["ties"].items()
             # A module that hangs in two places of the model is no tie of two weights.

@@ -2,17 +2,19 @@
 """Rules that rename or drop the keys of a checkpoint, in the order they are written."""
 
 import difflib
+import heapq
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from vllm_ascend_bringup.errors import RecipeError
 
 _KINDS = ("prefix", "suffix", "substring", "regex")
-_NEAREST = 3
+_NUMBER = re.compile(r"\d+")
+# At most so many nearest keys, and none less like the text than this (difflib's own cutoff).
+_NEAREST, _LIKE = 3, 0.6
 
 
 class Strict(BaseModel):
@@ -145,9 +147,17 @@ def idle_rules(rules: Sequence[Rule], keys: Iterable[str]) -> list[str]:
 
 
 def nearest(text: str, keys: Iterable[str]) -> list[str]:
-    """The few keys most like ``text``; numbers count as equal, so layers do not crowd the list."""
-    by_shape: Mapping[str, str] = {re.sub(r"\d+", "0", key): key for key in reversed(list(keys))}
-    found: list[Any] = difflib.get_close_matches(
-        re.sub(r"\d+", "0", text), by_shape, _NEAREST, cutoff=0.3
-    )
-    return [by_shape[shape] for shape in found]
+    """The few keys most like ``text`` in whole, at their beginning or at their end.
+
+    Numbers count as equal, so that layers do not crowd the list.
+    """
+    wanted = _NUMBER.sub("0", text)
+    by_shape: Mapping[str, str] = {_NUMBER.sub("0", key): key for key in reversed(list(keys))}
+
+    def likeness(shape: str) -> float:
+        parts = {shape, shape[: len(wanted)], shape[-len(wanted) :]}
+        return max(difflib.SequenceMatcher(None, part, wanted).ratio() for part in parts)
+
+    scores = {shape: likeness(shape) for shape in by_shape}
+    best = heapq.nlargest(_NEAREST, scores, key=lambda shape: scores[shape])
+    return [by_shape[shape] for shape in best if scores[shape] > _LIKE]
