@@ -181,6 +181,27 @@ def test_two_keys_with_one_name_are_an_error() -> None:
         rename_all(RULES, ["a.1", "b.1"], "r.toml")
 
 
+def test_pieces_with_the_name_of_another_tensor_are_an_error() -> None:
+    import torch
+
+    from vllm_ascend_bringup.recipe_hooks import renamed
+
+    split = recipe('[[split]]\nsubstring = ".gu."\ninto = [".g.", ".u."]\nrows = "equal"')
+    stream = iter([("a.u.w", torch.zeros(2, 2)), ("a.gu.w", torch.zeros(4, 2))])
+    with pytest.raises(RecipeError, match=r"r\.toml: a\.u\.w and a\.gu\.w both become a\.u\.w"):
+        list(renamed(stream, split, None))
+
+
+def test_rows_that_do_not_divide_are_an_error() -> None:
+    import torch
+
+    from vllm_ascend_bringup.recipe_hooks import renamed
+
+    split = recipe('[[split]]\nsubstring = ".gu."\ninto = [".g.", ".u."]\nrows = "equal"')
+    with pytest.raises(RecipeError, match=r"a\.gu\.w has 5 rows"):
+        list(renamed(iter([("a.gu.w", torch.zeros(5, 2))]), split, None))
+
+
 def test_rule_that_matches_nothing_names_the_nearest_keys() -> None:
     keys = [f"model.layers.{n}.self_attn.q_proj.weight" for n in range(9)] + ["lm_head.weight"]
     (line,) = idle_rules(

@@ -22,7 +22,7 @@ from vllm.transformers_utils.config import HFConfigParser
 
 from vllm_ascend_bringup.errors import RecipeError
 from vllm_ascend_bringup.recipes.recipe import Recipe, Split
-from vllm_ascend_bringup.recipes.rules import idle_rules, rename, rename_all
+from vllm_ascend_bringup.recipes.rules import claim, idle_rules, rename
 from vllm_ascend_bringup.recipes.sources import FoundRecipe, find_recipes
 from vllm_ascend_bringup.settings import read_settings
 
@@ -135,13 +135,15 @@ def renamed(
         orig_to_new_stacked={s.substring: (s.to, s.shard) for s in recipe.stack}
     )
     keys: list[str] = []
+    taken: dict[str, str] = {}
 
     def pieces() -> Iterator[tuple[str, Any]]:
         for name, tensor in by_rule.apply(_noted(weights, keys)):
-            yield from _split(name, tensor, recipe, hf_config)
+            for new, piece in _split(name, tensor, recipe, hf_config):
+                claim(new, keys[-1], taken, recipe.source)
+                yield new, piece
 
     yield from stacked.apply(pieces()) if recipe.stack else pieces()
-    rename_all(recipe.rule, keys, recipe.source)
     for warning in idle_rules(recipe.rule, keys):
         _LOGGER.warning("recipe %s: %s", recipe.source, warning)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from vllm_ascend_bringup.errors import BringupError
-from vllm_ascend_bringup.recipes.rules import idle_rules, rename_all
+from vllm_ascend_bringup.recipes.rules import idle_rules
 from vllm_ascend_bringup.tools.audit.templates import template
 from vllm_ascend_bringup.tools.audit.watching import MetaWatch
 
@@ -85,7 +85,6 @@ def _load(model: Any, model_config: Any, stored: Names) -> dict[str, Any]:
     if recipe is None:
         origin, named = names, stored
     else:
-        rename_all(recipe.rule, names, recipe.source)
         warnings = idle_rules(recipe.rule, names)
         current = [""]
 

@@ -122,13 +122,19 @@ def rename_all(rules: Sequence[Rule], keys: Iterable[str], where: str) -> dict[s
     renamed = {key: rename(rules, key) for key in keys}
     taken: dict[str, str] = {}
     for key, new in renamed.items():
-        if new is not None and taken.setdefault(new, key) != key:
-            raise RecipeError(
-                f"{where}: {taken[new]} and {key} both become {new}",
-                "a name of its own for every tensor",
-                "narrow the rule that renames one of them (`bringup recipes explain` shows which)",
-            )
+        if new is not None:
+            claim(new, key, taken, where)
     return renamed
+
+
+def claim(new: str, key: str, taken: dict[str, str], where: str) -> None:
+    """Note in ``taken`` that ``new`` is what ``key`` becomes. Raises RecipeError if another did."""
+    if taken.setdefault(new, key) != key:
+        raise RecipeError(
+            f"{where}: {taken[new]} and {key} both become {new}",
+            "a name of its own for every tensor",
+            "narrow the rule that renames one of them (`bringup recipes explain` shows which)",
+        )
 
 
 def idle_rules(rules: Sequence[Rule], keys: Iterable[str]) -> list[str]:
