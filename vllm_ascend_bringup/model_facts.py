@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm_ascend_bringup.errors import CheckpointError
+from vllm_ascend_bringup.head_topology import misfit
 
 _LENGTHS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length",
@@ -66,9 +67,9 @@ class ModelFacts:
 
     def allows_tp(self, tp: int) -> bool:
         """Whether vLLM accepts this size: query heads divide, KV heads divide or replicate."""
-        if self.query_heads % tp:
-            return False
-        return self.attention == "MLA" or not (self.kv_heads % tp and tp % self.kv_heads)
+        # MLA's latent is whole on every rank, so it has no KV heads to divide.
+        kv_heads = self.query_heads if self.attention == "MLA" else self.kv_heads
+        return misfit(self.query_heads, kv_heads, tp) is None
 
 
 def model_facts(config: Mapping[str, Any]) -> ModelFacts:
