@@ -6,6 +6,7 @@ from types import MappingProxyType
 _FP4_DEQUANT = "vllm_ascend_bringup.kernels.fp4_dequant"
 _FP8_DEQUANT = "vllm_ascend_bringup.kernels.fp8_dequant"
 _INT_DEQUANT = "vllm_ascend_bringup.kernels.int_dequant"
+_QK_NORM = "vllm_ascend_bringup.kernels.qk_norm"
 
 # kernel -> implementation -> "module:attribute". The module also has verify(...) -> (ok, reason).
 KERNELS = MappingProxyType(
@@ -28,5 +29,6 @@ KERNELS = MappingProxyType(
                 "reference": f"{_INT_DEQUANT}.reference:int_dequant",
             }
         ),
+        "qk_norm": MappingProxyType({"reference": f"{_QK_NORM}.reference:qk_norm"}),
     }
 )
