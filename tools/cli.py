@@ -25,7 +25,7 @@ _HELP = """Bring up a checkpoint on Ascend, step by step.
 
 Exit codes: 0 all right, 2 wrong usage, 3 bad setting, 4 unreadable checkpoint, 5 weights that
 cannot be decoded, 6 leftovers after loading, 7 the server failed, 8 the demo answered wrongly,
-9 bad recipe, 70 a defect of this tool.
+9 bad recipe, 10 a patch that does not fit, 70 a defect of this tool.
 """
 
 app = typer.Typer(
@@ -155,6 +155,25 @@ def new(
     else:
         render_draft(made.text, (made.recipe, made.test), made.before, made.report, Console())
     raise typer.Exit(made.report.exit_code)
+
+
+@app.command()
+def patches(
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 10 if one no longer matches its source.")
+    ] = False,
+    as_json: _Json = False,
+) -> None:
+    """Show which patches of vLLM there are, and whether they fit the installed one."""
+    from vllm_ascend_bringup.tools.patches_report import report_patches
+    from vllm_ascend_bringup.tools.rendering import render_patches
+
+    report = report_patches()
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        render_patches(report, Console())
+    raise typer.Exit(report.exit_code if check else 0)
 
 
 class _Dtype(str, Enum):

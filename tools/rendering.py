@@ -22,6 +22,7 @@ from vllm_ascend_bringup.hardware import MLA_GRAPH_HEADS
 from vllm_ascend_bringup.tools.checkpoint_report import CheckpointReport
 from vllm_ascend_bringup.tools.demo import DemoReport
 from vllm_ascend_bringup.tools.model_questions import NOT_APPLICABLE
+from vllm_ascend_bringup.tools.patches_report import PatchesReport
 from vllm_ascend_bringup.tools.recipes_report import Explanation, RecipeLine
 
 if TYPE_CHECKING:  # it imports torch, for which `inspect` has no time
@@ -144,6 +145,20 @@ def render_explanation(explanation: Explanation, console: Console) -> None:
         line("  no rule matches: it stays as it is")
     for warning in explanation.warnings:
         console.print(f"[yellow]warning[/]: {escape(warning)}", highlight=False, soft_wrap=True)
+
+
+def render_patches(report: PatchesReport, console: Console) -> None:
+    """Print each patch with its reason."""
+    for line in report.patches:
+        style = {"matches": "green", "changed": "red", "gone": "red"}.get(line.state, "yellow")
+        console.print(f"[bold]{line.name}[/] [{style}]{line.state}[/]", highlight=False)
+        facts = {
+            "target": line.target, "why": line.why, "upstream": line.upstream,
+            "vLLM": f"{line.versions}; installed: {report.vllm_version}", "until": line.until,
+            "fingerprint": f"{line.found or 'none'}, expected {' or '.join(line.expected)}",
+        }  # fmt: skip
+        for label, value in facts.items():
+            console.print(f"  {label + ':':13}{escape(value)}", highlight=False, soft_wrap=True)
 
 
 def render_demo(report: DemoReport, console: Console) -> None:

@@ -61,6 +61,12 @@ class RecipeError(BringupError):
     exit_code = 9
 
 
+class PatchError(BringupError):
+    """A patch that does not fit the installed vLLM, or another patch."""
+
+    exit_code = 10
+
+
 def listed(names: "list[str] | tuple[str, ...] | set[str]", limit: int = 8) -> str:
     """Join names for a message, at most ``limit`` of them, sorted, with a count of the rest."""
     ordered = sorted(names)

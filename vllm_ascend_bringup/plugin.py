@@ -25,7 +25,7 @@ def register() -> str:
 
     Asks before it acts, so a second call changes nothing. Returns the line it logs. Raises
     SettingsError for a bad ``VLLM_ASCEND_BRINGUP_*`` variable or a vLLM that lacks the hooks,
-    RecipeError for a bad recipe.
+    RecipeError for a bad recipe, PatchError for a patch asked for that does not fit.
     """
     settings = read_settings()
     from vllm.logger import init_logger
@@ -37,6 +37,7 @@ def register() -> str:
         from vllm.transformers_utils import config as vllm_configs
 
         from vllm_ascend_bringup.loader import BringupModelLoader
+        from vllm_ascend_bringup.patch_hooks import apply_patches
         from vllm_ascend_bringup.quantization import LOAD_FORMATS, METHOD, AscendDequantConfig
         from vllm_ascend_bringup.recipe_hooks import BringupConfigParser, register_recipes
     except ImportError as error:
@@ -49,6 +50,7 @@ def register() -> str:
     if isinstance(vllm_configs.get_config_parser("hf"), BringupConfigParser):
         return _log(logger, "registered already")
     recipes = register_recipes()
+    apply_patches(settings.patches)
     with _quiet("vllm.transformers_utils.config"):
         vllm_configs.register_config_parser("hf")(BringupConfigParser)
     with _quiet("vllm.model_executor.model_loader"):

@@ -14,7 +14,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "DEQUANT": ("auto", "always", "never"),
     "AUDIT": ("error", "warn"),
 }
-_KNOWN = (*_CHOICES, "THREADS", "RECIPES")
+_KNOWN = (*_CHOICES, "THREADS", "RECIPES", "PATCHES")
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,15 @@ class Settings:
     not execute them (CPU and Ascend), ``always``, or ``never``. ``audit``: whether a tensor that
     nothing consumed or a parameter that nothing filled is an ``error`` or a ``warn``-ing.
     ``threads``: decode threads per process, or None for cores / ranks on this machine.
-    ``recipes``: a recipe of the user's or a folder of them.
+    ``recipes``: a recipe of the user's or a folder of them. ``patches``: ``auto``, ``off`` or names
+    of patches, separated by commas.
     """
 
     dequant: str = "auto"
     audit: str = "error"
     threads: int | None = None
     recipes: Path | None = None
+    patches: str = "auto"
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -52,7 +54,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
               _CHOICES.items()}  # fmt: skip
     recipes = Path(given["RECIPES"]) if given.get("RECIPES") else None
     threads = _threads(given.get("THREADS", "auto"))
-    return Settings(values["DEQUANT"], values["AUDIT"], threads, recipes)
+    patches = given.get("PATCHES") or "auto"
+    return Settings(values["DEQUANT"], values["AUDIT"], threads, recipes, patches)
 
 
 def _choice(name: str, value: str) -> str:

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The patch engine, on a package of the test's own that stands for vLLM."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vllm_ascend_bringup.errors import PatchError
+from vllm_ascend_bringup.patches.catalog import PATCHES
+from vllm_ascend_bringup.patching import (
+    CHANGED,
+    GONE,
+    MATCHES,
+    OTHER_VERSION,
+    Patch,
+    PatchEngine,
+    check,
+    chosen,
+    fingerprint,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = '''"""A module of the package."""
+
+def twice(x):
+    # Comments do not count.
+    return 2 * x
+
+def user(x):
+    return twice(x)
+'''
+OURS = """
+def thrice(original):
+    def twice(x):
+        return original(x) + x
+    return twice
+"""
+PRINT = fingerprint(SOURCE, "twice")
+PATCH = Patch(
+    name="thrice", target="engine_under_test.inner.module:twice",
+    replacement="ours_under_test:thrice", why="w", upstream="u", versions=">=1,<=2", until="never",
+    fingerprints=frozenset({str(PRINT)}),
+)  # fmt: skip
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    inner = tmp_path / "engine_under_test" / "inner"
+    inner.mkdir(parents=True)
+    (inner.parent / "__init__.py").touch()
+    (inner / "__init__.py").touch()
+    (inner / "module.py").write_text(SOURCE)
+    (tmp_path / "ours_under_test.py").write_text(OURS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    yield inner / "module.py"
+    for name in [n for n in sys.modules if "_under_test" in n]:
+        del sys.modules[name]
+
+
+def imported() -> Any:
+    return importlib.import_module("engine_under_test.inner.module")
+
+
+def test_applies_when_the_module_is_imported_and_not_before(package: Path) -> None:
+    engine = PatchEngine([PATCH])
+    assert [status.state for status in engine.apply("1.5")] == [MATCHES]
+    assert "engine_under_test" not in sys.modules or "engine_under_test.inner.module" not in (
+        sys.modules
+    )
+    assert engine.applied == []
+    assert imported().user(5) == 15
+    assert engine.applied == ["thrice"]
+
+
+def test_applies_to_a_module_that_is_imported_already(package: Path) -> None:
+    module = imported()
+    engine = PatchEngine([PATCH])
+    engine.apply("1.5")
+    assert module.user(5) == 15
+
+
+def test_revert_restores_identity(package: Path) -> None:
+    module = imported()
+    original = module.twice
+    engine = PatchEngine([PATCH])
+    engine.apply("1.5")
+    engine.apply("1.5")  # a second time changes nothing
+    assert module.twice is not original
+    engine.revert()
+    assert module.twice is original
+    assert module.user(5) == 10
+    assert engine.applied == []
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        (("# Comments do not count.", "# Others neither."), MATCHES),
+        (("    return 2 * x", "\n    return 2 * x"), MATCHES),
+        (("return 2 * x", "return x + x"), CHANGED),
+        (("def twice(x)", "@cache\ndef twice(x)"), CHANGED),
+        (("def twice(", "def double("), GONE),
+    ],
+    ids=["comment", "empty-line", "body", "decorator", "name"],
+)
+def test_source_is_compared(package: Path, change: tuple[str, str], state: str) -> None:
+    package.write_text(SOURCE.replace(*change))
+    status = check(PATCH, "1.5")
+    assert status.state == state
+    assert (status.found == PRINT) is (state == MATCHES)
+
+
+def test_changed_source_is_left_untouched(package: Path) -> None:
+    package.write_text(SOURCE.replace("2 * x", "x + x"))
+    engine = PatchEngine([PATCH])
+    engine.apply("1.5")
+    assert imported().user(5) == 10
+    assert engine.applied == []
+
+
+def test_module_that_is_not_there(package: Path) -> None:
+    assert check(replace(PATCH, target="engine_under_test.no:x"), "1").state == GONE
+    assert check(replace(PATCH, target="no_such_package.no:x"), "1").state == GONE
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [("0.9", OTHER_VERSION), ("1", MATCHES), ("2", MATCHES), ("2.0+cpu", MATCHES),
+     ("2.1", OTHER_VERSION), ("1.5.dev3", MATCHES)],
+)  # fmt: skip
+def test_versions(package: Path, version: str, state: str) -> None:
+    assert check(PATCH, version).state == state
+
+
+def test_two_patches_of_one_target_are_an_error() -> None:
+    with pytest.raises(PatchError, match=r"thrice and other both replace engine_under_test"):
+        PatchEngine([PATCH, replace(PATCH, name="other")])
+
+
+def test_choosing() -> None:
+    patches = {"a": replace(PATCH, name="a"), "b": replace(PATCH, name="b")}
+    assert [p.name for p in chosen(patches, "auto")] == ["a", "b"]
+    assert chosen(patches, "off") == []
+    assert [p.name for p in chosen(patches, "b, a")] == ["b", "a"]
+    with pytest.raises(PatchError, match=r"no patch is called c\. Expected: auto, off, or .* a, b"):
+        chosen(patches, "a,c")
+
+
+def test_every_patch_file_is_listed_and_says_why() -> None:
+    files = {file.stem for file in (ROOT / "patches").glob("*.py")} - {"catalog"}
+    assert {patch.replacement.partition(":")[0].rpartition(".")[2] for patch in
+            PATCHES.values()} == files  # fmt: skip
+    for patch in PATCHES.values():
+        assert patch.why
+        assert patch.until
+        assert patch.upstream.startswith("https://")
+
+
+def bringup(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("bringup")), *arguments], capture_output=True,
+        text=True, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_the_installed_vllm_fits_all_patches() -> None:
+    done = bringup("patches", "--check", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads(done.stdout)
+    assert {line["name"]: line["state"] for line in content["patches"]} == dict.fromkeys(
+        PATCHES, MATCHES
+    )
+    assert "olmoe matches" in bringup("patches").stdout
+
+
+def test_check_fails_where_the_source_is_another(tmp_path: Path) -> None:
+    models = tmp_path / "vllm" / "model_executor" / "models"
+    models.mkdir(parents=True)
+    (tmp_path / "vllm" / "__init__.py").touch()
+    (tmp_path / "vllm" / "_version.py").write_text('version = "0.32.0"\n')
+    (models / "registry.py").write_text("X = {}\n")
+    for patch in PATCHES.values():
+        file = tmp_path.joinpath(*patch.module.split(".")).with_suffix(".py")
+        file.write_text(f"class {patch.attribute}:\n    pass\n")
+    done = bringup("patches", "--check", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 10, done.stdout + done.stderr
+    assert "olmoe changed" in done.stdout
+    assert bringup("patches", PYTHONPATH=str(tmp_path)).returncode == 0
+
+
+REGISTER = "from vllm_ascend_bringup.plugin import register; print(register())"
+
+
+@pytest.mark.parametrize(
+    ("setting", "last"), [("nonsense", "no patch is called nonsense"), ("off", ""), ("olmoe", "")]
+)
+def test_the_setting_reaches_the_plugin(setting: str, last: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REGISTER], capture_output=True, text=True, check=False,
+        env={**os.environ, "VLLM_ASCEND_BRINGUP_PATCHES": setting},
+    )  # fmt: skip
+    assert (done.returncode == 0) is (not last)
+    assert last in done.stderr
