@@ -13,6 +13,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+# Names of transformers 4 that vLLM puts back before remote code runs
+# (vllm/transformers_utils/processor.py, _transformers_v4_compatibility_import).
+_ADDED_BY_VLLM = frozenset({("transformers.processing_utils", "ChatTemplateLoadKwargs")})
 # Per-model packages export the ``__all__`` of their files and what ``@requires`` decorates
 # (transformers/utils/import_utils.py, create_import_structure_from_path).
 _ALL = re.compile(rb"^__all__\s*=\s*[\[(]([^\])]*)", re.MULTILINE)
@@ -48,6 +51,8 @@ class TransformersSource:
         """Whether ``from module import name`` would fail."""
         if self.lacks_module(module):
             return True
+        if (module, name) in _ADDED_BY_VLLM:
+            return False
         if name == "*" or name.startswith("__") or not self.lacks_module(f"{module}.{name}"):
             return False
         path = self._path(module)

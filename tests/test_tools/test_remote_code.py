@@ -138,6 +138,12 @@ def test_nothing_that_a_module_holds_is_called_lacking(module: str) -> None:
     assert {n for n in names if source().lacks(name, n)} == set()
 
 
+def test_name_that_vllm_puts_back_is_not_called_lacking() -> None:
+    module = "transformers.processing_utils"
+    assert not source().lacks(module, "ChatTemplateLoadKwargs")
+    assert source().lacks(module, "ChatTemplateLoadKwarg")
+
+
 def test_what_per_model_files_export(tmp_path: Path) -> None:
     (tmp_path / "models" / "x").mkdir(parents=True)
     (tmp_path / "models" / "x" / "modeling_x.py").write_text(
