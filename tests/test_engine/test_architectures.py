@@ -92,8 +92,9 @@ class Case:
 
 
 CASES = {
-    # vLLM 0.32.0 on CPU and transformers 5.19 rotate the position part of MLA differently (with
-    # zeros there they agree), whoever decodes; with one token, attention has nothing to choose.
+    # vLLM 0.32.0's CPU kernel rotates MLA's three-dimensional queries wrongly (its own
+    # RotaryEmbedding.forward_native does not), whoever decodes; with one token, attention has
+    # nothing to choose.
     "deepseek-v2": Case(_deepseek, whole=r"\.(q_a_proj|kv_a_proj_with_mqa)\.", agreed=1),
     "qwen3-moe": Case(_qwen3_moe),
     "mistral": Case(_mistral, whole=r"\.[kv]_proj\."),
