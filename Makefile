@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MATRIX_VLLM ?= 0.27.1
 
-.PHONY: demo test lint test-matrix test-ascend bench conformance demo-checkpoint clean
+.PHONY: demo test lint test-matrix test-ascend bench conformance qk-norm demo-checkpoint clean
 
 $(VENV)/.installed: pyproject.toml tools/cpu_setup.py
 	$(PYTHON) tools/cpu_setup.py $(VENV)
@@ -37,6 +37,10 @@ bench: $(VENV)/.installed
 # Every architecture that vLLM and transformers share, as a tiny fp8 model; ten minutes.
 conformance: $(VENV)/.installed
 	$(BIN)/python -m vllm_ascend_bringup.tools.conformance --output docs/conformance.md
+
+# Models whose tensor-parallel ranks share KV heads, with and without the plugin; five minutes.
+qk-norm: $(VENV)/.installed
+	$(BIN)/python -m vllm_ascend_bringup.tools.qk_norm --output docs/qk-norm.md
 
 # Trains the demo checkpoint again; the result is committed, so this is rarely needed.
 demo-checkpoint: $(VENV)/.installed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All patches, each in a file of its name beside this one."""
+"""All patches. Each is a function of a file beside this one; several may share it."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,6 +8,18 @@ from vllm_ascend_bringup.patching import Patch
 
 _OURS = "vllm_ascend_bringup.patches"
 _MODELS = "vllm.model_executor.models"
+_VLLM = "https://github.com/vllm-project/vllm/blob/v0.32.0/vllm/model_executor"
+_ASCEND = "https://github.com/vllm-project/vllm-ascend/blob/v0.26.0rc1/vllm_ascend"
+_TESTED = ">=0.27.1,<=0.32.0"
+_GATHERED = (
+    "with more ranks than KV heads it gathers K of all ranks, replicas included, and normalizes "
+    "it with a weight of another width: the first request fails"
+)
+_DISTINCT = "it normalizes K over distinct heads"
+_VARIANCE = (
+    "it ignores var_hidden_size: InternViT with added heads (NVLM-D) gets a mean over too many "
+    "columns, at any tensor-parallel size, without an error"
+)
 
 PATCHES: Mapping[str, Patch] = MappingProxyType(
     {
@@ -16,14 +28,133 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
             Patch(
                 name="olmoe",
                 target=f"{_MODELS}.olmoe:OlmoeAttention",
-                replacement=f"{_OURS}.olmoe:attention",
-                why="with more ranks than KV heads it gathers K of all ranks, replicas included, "
-                "and normalizes it with a weight of another width: the first request fails",
-                upstream="https://github.com/vllm-project/vllm/blob/v0.32.0/vllm/model_executor/"
-                "models/olmoe.py#L190",
-                versions=">=0.27.1,<=0.32.0",
-                until="OlmoeAttention normalizes K over distinct heads",
+                replacement=f"{_OURS}.whole_norms:attention",
+                why=_GATHERED,
+                upstream=f"{_VLLM}/models/olmoe.py#L190",
+                versions=_TESTED,
+                until=_DISTINCT,
                 fingerprints=frozenset({"fe5876f4e70e6b3b"}),
+                shared_kv_heads=("OlmoeForCausalLM",),
+            ),
+            Patch(
+                name="olmo_hybrid",
+                target=f"{_MODELS}.olmo_hybrid:OlmoHybridAttention",
+                replacement=f"{_OURS}.whole_norms:attention",
+                why=_GATHERED,
+                upstream=f"{_VLLM}/models/olmo_hybrid.py#L164",
+                versions=_TESTED,
+                until=_DISTINCT,
+                fingerprints=frozenset({"5a02a0ca5dc8fee5", "ffec03fb57139e79"}),
+                shared_kv_heads=("OlmoHybridForCausalLM",),
+            ),
+            Patch(
+                name="molmo",
+                target=f"{_MODELS}.molmo:MolmoAttention",
+                replacement=f"{_OURS}.whole_norms:attention",
+                why=_GATHERED,
+                upstream=f"{_VLLM}/models/molmo.py#L481",
+                versions=_TESTED,
+                until=_DISTINCT,
+                fingerprints=frozenset({"7b844f251bc515c5", "ce5629b336382eb9"}),
+                shared_kv_heads=("MolmoForCausalLM",),
+            ),
+            Patch(
+                name="molmo2",
+                target=f"{_MODELS}.molmo2:Molmo2Attention",
+                replacement=f"{_OURS}.whole_norms:attention",
+                why=_GATHERED,
+                upstream=f"{_VLLM}/models/molmo2.py#L953",
+                versions=_TESTED,
+                until=_DISTINCT,
+                fingerprints=frozenset({"b5b697252da64420", "1a1c51cedd61bce6"}),
+                shared_kv_heads=("Molmo2ForConditionalGeneration",),
+            ),
+            Patch(
+                name="commandr",
+                target=f"{_MODELS}.commandr:CohereAttention",
+                replacement=f"{_OURS}.commandr:attention",
+                why="with more ranks than KV heads a rank takes the norm weight of another head, "
+                "without an error, or of none, and then loading fails",
+                upstream=f"{_VLLM}/models/commandr.py#L259",
+                versions=_TESTED,
+                until="the weight of k_norm is divided as K is",
+                fingerprints=frozenset({"56b226a8df73fcec", "a78b64a40606c9c0"}),
+                shared_kv_heads=("CohereForCausalLM", "Cohere2ForCausalLM"),
+            ),
+            Patch(
+                name="gpt_oss",
+                target=f"{_MODELS}.gpt_oss:OAIAttention",
+                replacement=f"{_OURS}.shared_kv_heads:gpt_oss",
+                why="with more ranks than KV heads it counts a part of a head for each rank",
+                upstream=f"{_VLLM}/models/gpt_oss.py#L135",
+                versions=_TESTED,
+                until="no rank has fewer than one KV head",
+                fingerprints=frozenset({"1c2d18b478f2474b"}),
+                shared_kv_heads=("GptOssForCausalLM", "OpenAIPrivacyFilterForTokenClassification"),
+            ),
+            Patch(
+                name="internlm2",
+                target=f"{_MODELS}.internlm2:InternLM2Attention",
+                replacement=f"{_OURS}.internlm2:attention",
+                why="with more ranks than KV heads it gathers replicas as if each were another "
+                "head: the profile run fails",
+                upstream=f"{_VLLM}/models/internlm2.py#L157",
+                versions=_TESTED,
+                until="split_qkv leaves replicas out",
+                fingerprints=frozenset({"c134f42a092530a3"}),
+                shared_kv_heads=("InternLM2ForCausalLM", "InternLM2ForRewardModel"),
+            ),
+            Patch(
+                name="param2moe",
+                target=f"{_MODELS}.param2moe:Param2MoEAttention",
+                replacement=f"{_OURS}.shared_kv_heads:param2moe",
+                why="it refuses more ranks than KV heads",
+                upstream=f"{_VLLM}/models/param2moe.py#L121",
+                versions=_TESTED,
+                until="it lets ranks share KV heads",
+                fingerprints=frozenset({"7665eb2c4535a8eb", "36a56d539c8496ff"}),
+                shared_kv_heads=("Param2MoEForCausalLM",),
+            ),
+            Patch(
+                name="openpangu",
+                target=f"{_MODELS}.openpangu:OpenPanguSinkAttention",
+                replacement=f"{_OURS}.shared_kv_heads:openpangu",
+                why="it refuses more ranks than KV heads",
+                upstream=f"{_VLLM}/models/openpangu.py#L562",
+                versions=_TESTED,
+                until="it lets ranks share KV heads",
+                fingerprints=frozenset({"5ae02335a70d195c", "078919d96fbfb624"}),
+                shared_kv_heads=("PanguEmbeddedForCausalLM", "PanguProMoEV2ForCausalLM"),
+            ),
+            Patch(
+                name="cpu_router",
+                target="vllm.model_executor.layers.fused_moe.router.cpu_router:CPURouter",
+                replacement=f"{_OURS}.cpu_router:router",
+                why="on CPU it cannot choose experts by sigmoid without groups (MiniMax-M2)",
+                upstream=f"{_VLLM}/layers/fused_moe/router/cpu_router.py#L239",
+                versions="==0.32.0",
+                until="it takes sigmoid without groups",
+                fingerprints=frozenset({"517e68d7b98b8798"}),
+            ),
+            Patch(
+                name="ascend_norm",
+                target="vllm_ascend.ops.layernorm:AscendRMSNorm",
+                replacement=f"{_OURS}.ascend_norm:norm",
+                why=_VARIANCE,
+                upstream=f"{_ASCEND}/ops/layernorm.py#L63",
+                versions=">=0.23.0,<=0.26.0",
+                until="forward_oot heeds variance_size_override",
+                fingerprints=frozenset({"f45b9a39cf38efc6", "b233a0a5868a1af4"}),
+            ),
+            Patch(
+                name="ascend_norm_310p",
+                target="vllm_ascend._310p.ops.layernorm:AscendRMSNorm310",
+                replacement=f"{_OURS}.ascend_norm:norm",
+                why=_VARIANCE,
+                upstream=f"{_ASCEND}/_310p/ops/layernorm.py#L9",
+                versions=">=0.23.0,<=0.26.0",
+                until="forward_oot heeds variance_size_override",
+                fingerprints=frozenset({"4ff99f5f75afa32b"}),
             ),
         )
     }

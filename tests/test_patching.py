@@ -16,12 +16,14 @@ import pytest
 from vllm_ascend_bringup.errors import PatchError
 from vllm_ascend_bringup.patches.catalog import PATCHES
 from vllm_ascend_bringup.patching import (
+    ABSENT,
     CHANGED,
     GONE,
     MATCHES,
     OTHER_VERSION,
     Patch,
     PatchEngine,
+    Status,
     check,
     chosen,
     fingerprint,
@@ -36,6 +38,9 @@ def twice(x):
 
 def user(x):
     return twice(x)
+
+class Namer:
+    function = twice
 '''
 OURS = """
 def thrice(original):
@@ -70,30 +75,51 @@ def imported() -> Any:
     return importlib.import_module("engine_under_test.inner.module")
 
 
+def versions(version: str | None = "1.5") -> dict[str, str | None]:
+    return {"engine_under_test": version}
+
+
+def started() -> tuple[PatchEngine, list[Status]]:
+    """An engine that was told to apply, and what it refused so far."""
+    refused: list[Status] = []
+    engine = PatchEngine([PATCH], refused.append)
+    engine.apply(versions())
+    return engine, refused
+
+
 def test_applies_when_the_module_is_imported_and_not_before(package: Path) -> None:
-    engine = PatchEngine([PATCH])
-    assert [status.state for status in engine.apply("1.5")] == [MATCHES]
+    engine, refused = started()
     assert "engine_under_test" not in sys.modules or "engine_under_test.inner.module" not in (
         sys.modules
     )
     assert engine.applied == []
     assert imported().user(5) == 15
     assert engine.applied == ["thrice"]
+    assert refused == []
 
 
 def test_applies_to_a_module_that_is_imported_already(package: Path) -> None:
     module = imported()
-    engine = PatchEngine([PATCH])
-    engine.apply("1.5")
+    started()
     assert module.user(5) == 15
+
+
+def test_applies_wherever_it_was_imported_by_name(package: Path) -> None:
+    (package.parent / "other.py").write_text("from .module import twice as doubled\n")
+    other: Any = importlib.import_module("engine_under_test.inner.other")
+    module, original = imported(), other.doubled
+    engine, _ = started()
+    assert other.doubled is module.twice is module.Namer.function
+    assert other.doubled(5) == 15
+    engine.revert()
+    assert other.doubled is module.twice is module.Namer.function is original
 
 
 def test_revert_restores_identity(package: Path) -> None:
     module = imported()
     original = module.twice
-    engine = PatchEngine([PATCH])
-    engine.apply("1.5")
-    engine.apply("1.5")  # a second time changes nothing
+    engine, _ = started()
+    engine.apply(versions())  # a second time changes nothing
     assert module.twice is not original
     engine.revert()
     assert module.twice is original
@@ -114,36 +140,38 @@ def test_revert_restores_identity(package: Path) -> None:
 )
 def test_source_is_compared(package: Path, change: tuple[str, str], state: str) -> None:
     package.write_text(SOURCE.replace(*change))
-    status = check(PATCH, "1.5")
+    status = check(PATCH, versions())
     assert status.state == state
     assert (status.found == PRINT) is (state == MATCHES)
 
 
 def test_changed_source_is_left_untouched(package: Path) -> None:
     package.write_text(SOURCE.replace("2 * x", "x + x"))
-    engine = PatchEngine([PATCH])
-    engine.apply("1.5")
+    engine, refused = started()
+    assert refused == []  # it was not looked at yet
     assert imported().user(5) == 10
     assert engine.applied == []
+    assert [(status.patch.name, status.state) for status in refused] == [("thrice", CHANGED)]
+    assert refused[0].found not in {None, PRINT}
 
 
 def test_module_that_is_not_there(package: Path) -> None:
-    assert check(replace(PATCH, target="engine_under_test.no:x"), "1").state == GONE
-    assert check(replace(PATCH, target="no_such_package.no:x"), "1").state == GONE
+    assert check(replace(PATCH, target="engine_under_test.no:x"), versions()).state == GONE
+    assert check(replace(PATCH, target="no_such_package.no:x"), versions()).state == ABSENT
 
 
 @pytest.mark.parametrize(
     ("version", "state"),
     [("0.9", OTHER_VERSION), ("1", MATCHES), ("2", MATCHES), ("2.0+cpu", MATCHES),
-     ("2.1", OTHER_VERSION), ("1.5.dev3", MATCHES)],
+     ("2.1", OTHER_VERSION), ("1.5.dev3", MATCHES), (None, MATCHES)],
 )  # fmt: skip
-def test_versions(package: Path, version: str, state: str) -> None:
-    assert check(PATCH, version).state == state
+def test_versions(package: Path, version: str | None, state: str) -> None:
+    assert check(PATCH, versions(version)).state == state
 
 
 def test_two_patches_of_one_target_are_an_error() -> None:
     with pytest.raises(PatchError, match=r"thrice and other both replace engine_under_test"):
-        PatchEngine([PATCH, replace(PATCH, name="other")])
+        PatchEngine([PATCH, replace(PATCH, name="other")], print)
 
 
 def test_choosing() -> None:
@@ -157,8 +185,8 @@ def test_choosing() -> None:
 
 def test_every_patch_file_is_listed_and_says_why() -> None:
     files = {file.stem for file in (ROOT / "patches").glob("*.py")} - {"catalog"}
-    assert {patch.replacement.partition(":")[0].rpartition(".")[2] for patch in
-            PATCHES.values()} == files  # fmt: skip
+    used = {patch.replacement.partition(":")[0].rpartition(".")[2] for patch in PATCHES.values()}
+    assert used == files
     for patch in PATCHES.values():
         assert patch.why
         assert patch.until
@@ -176,9 +204,9 @@ def test_the_installed_vllm_fits_all_patches() -> None:
     done = bringup("patches", "--check", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads(done.stdout)
-    assert {line["name"]: line["state"] for line in content["patches"]} == dict.fromkeys(
-        PATCHES, MATCHES
-    )
+    assert {line["name"]: line["state"] for line in content["patches"]} == {
+        name: MATCHES if patch.package == "vllm" else ABSENT for name, patch in PATCHES.items()
+    }
     assert "olmoe matches" in bringup("patches").stdout
 
 
@@ -190,11 +218,38 @@ def test_check_fails_where_the_source_is_another(tmp_path: Path) -> None:
     (models / "registry.py").write_text("X = {}\n")
     for patch in PATCHES.values():
         file = tmp_path.joinpath(*patch.module.split(".")).with_suffix(".py")
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"class {patch.attribute}:\n    pass\n")
     done = bringup("patches", "--check", PYTHONPATH=str(tmp_path))
     assert done.returncode == 10, done.stdout + done.stderr
     assert "olmoe changed" in done.stdout
     assert bringup("patches", PYTHONPATH=str(tmp_path)).returncode == 0
+
+
+REFUSED = """
+from dataclasses import replace
+from vllm_ascend_bringup import patch_hooks
+olmoe = replace(patch_hooks.PATCHES["olmoe"], fingerprints=frozenset({"0123456789abcdef"}))
+patch_hooks.PATCHES = {"olmoe": olmoe}
+patch_hooks.apply_patches(%r)
+from vllm.model_executor.models.olmoe import OlmoeAttention, OlmoeDecoderLayer
+assert OlmoeAttention.__module__ == OlmoeDecoderLayer.__module__
+print("untouched")
+"""
+
+
+@pytest.mark.parametrize(("setting", "ends"), [("auto", 0), ("olmoe", 1)])
+def test_changed_upstream_is_refused_with_both_fingerprints(setting: str, ends: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED % setting], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    output = done.stdout + done.stderr
+    assert done.returncode == ends, output
+    assert ("untouched" in output) is (ends == 0)
+    assert "patch olmoe: vllm.model_executor.models.olmoe:OlmoeAttention is changed" in output
+    (installed,) = PATCHES["olmoe"].fingerprints
+    assert f"fingerprint {installed})" in output
+    assert "fingerprint 0123456789abcdef, vllm >=0.27.1,<=0.32.0" in output
 
 
 REGISTER = "from vllm_ascend_bringup.plugin import register; print(register())"

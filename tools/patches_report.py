@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``bringup patches``: the patches, and whether the installed vLLM is what they were written for.
+"""``bringup patches``: the patches, and whether what is installed is what they were written for.
 
 What it cannot see: whether a patch is still needed where its source did not change, and what
 other plugins replace.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from vllm_ascend_bringup.errors import PatchError, SettingsError
 from vllm_ascend_bringup.patches.catalog import PATCHES
-from vllm_ascend_bringup.patching import CHANGED, GONE, check
-from vllm_ascend_bringup.tools.vllm_registry import installed_vllm
+from vllm_ascend_bringup.patching import CHANGED, GONE, check, installed_versions
 
 SCHEMA_VERSION = 1
 
@@ -33,9 +33,9 @@ class PatchLine:
 
 @dataclass(frozen=True)
 class PatchesReport:
-    """All patches against one vLLM."""
+    """All patches. ``installed``: versions of vllm and vllm_ascend, None if the source lacks it."""
 
-    vllm_version: str
+    installed: Mapping[str, str | None]
     patches: tuple[PatchLine, ...]
 
     @property
@@ -51,17 +51,17 @@ class PatchesReport:
 
 def report_patches() -> PatchesReport:
     """Gather and judge. Raises SettingsError if there is no vLLM."""
-    version = installed_vllm().version
-    if version is None:
+    versions = installed_versions()
+    if not versions:
         raise SettingsError(
             "vLLM is not installed here", "the vLLM that is to be patched",
             "run this in the environment that serves",
         )  # fmt: skip
     lines = []
     for patch in PATCHES.values():
-        status = check(patch, version)
+        status = check(patch, versions)
         lines.append(PatchLine(
             patch.name, status.state, patch.target, patch.why, patch.upstream, patch.versions,
             patch.until, tuple(sorted(patch.fingerprints)), status.found,
         ))  # fmt: skip
-    return PatchesReport(version, tuple(lines))
+    return PatchesReport(versions, tuple(lines))

@@ -152,9 +152,11 @@ def render_patches(report: PatchesReport, console: Console) -> None:
     for line in report.patches:
         style = {"matches": "green", "changed": "red", "gone": "red"}.get(line.state, "yellow")
         console.print(f"[bold]{line.name}[/] [{style}]{line.state}[/]", highlight=False)
+        package = line.target.partition(".")[0]
         facts = {
             "target": line.target, "why": line.why, "upstream": line.upstream,
-            "vLLM": f"{line.versions}; installed: {report.vllm_version}", "until": line.until,
+            "for": f"{package} {line.versions}; installed: {report.installed.get(package)}",
+            "until": line.until,
             "fingerprint": f"{line.found or 'none'}, expected {' or '.join(line.expected)}",
         }  # fmt: skip
         for label, value in facts.items():

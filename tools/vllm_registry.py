@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from vllm_ascend_bringup.patching import source_version
+
 _REGISTRY = Path("model_executor", "models", "registry.py")
 _SPECULATIVE = Path("config", "speculative.py")
 # Tables that name something other than what vLLM has a class for.
@@ -57,7 +59,7 @@ def installed_vllm() -> InstalledVllm:
         for name, value in tables.get(_PREVIOUSLY, {}).items()
         if isinstance(value, ast.Constant)
     }
-    return InstalledVllm(_version(folder), frozenset(names), previously, folder)
+    return InstalledVllm(source_version(folder), frozenset(names), previously, folder)
 
 
 def _tables(file: Path) -> Mapping[str, Mapping[str, ast.expr]]:
@@ -110,12 +112,3 @@ def _is_of_mtp(node: ast.AST) -> bool:
 def _texts(node: ast.AST, *, deep: bool = True) -> set[str]:
     nodes = ast.walk(node) if deep else [node]
     return {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-
-
-def _version(folder: Path) -> str:
-    for node in ast.parse((folder / "_version.py").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            names = {target.id for target in node.targets if isinstance(target, ast.Name)}
-            if names & {"version", "__version__"}:
-                return str(node.value.value)
-    return "unknown"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patches of vLLM: the last resort, where it has no hook.
+"""Patches of vLLM and vllm-ascend: the last resort, where there is no hook.
 
 A patch states what it replaces and a fingerprint of the source it expects there. It is checked
 against the source files, without importing them, and applied when vLLM imports the module: vLLM
@@ -25,7 +25,9 @@ from packaging.version import Version
 
 from vllm_ascend_bringup.errors import PatchError
 
-MATCHES, OTHER_VERSION, CHANGED, GONE = "matches", "not for this vLLM", "changed", "gone"
+MATCHES, OTHER_VERSION, CHANGED, GONE, ABSENT = (
+    "matches", "not for this version", "changed", "gone", "not installed"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class Patch:
 
     target: ``module:name`` of a function or class at the top of a module. replacement:
     ``module:function`` of ours that takes the original and returns what stands in its place.
-    upstream: link to the issue or pull request. versions: of vLLM, as pip writes them. until:
-    when it can go. fingerprints: of the sources it was written for.
+    upstream: link to the issue or the lines. versions: of the package, as pip writes them. until:
+    when it can go. fingerprints: of the sources it was written for. shared_kv_heads: the
+    architectures that cannot have more ranks than KV heads without it.
     """
 
     name: str
@@ -46,6 +49,12 @@ class Patch:
     versions: str
     until: str
     fingerprints: frozenset[str]
+    shared_kv_heads: tuple[str, ...] = ()
+
+    @property
+    def package(self) -> str:
+        """``vllm`` or ``vllm_ascend``."""
+        return self.target.partition(".")[0]
 
     @property
     def module(self) -> str:
@@ -60,7 +69,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class Status:
-    """Whether a patch fits the installed vLLM. ``found``: the fingerprint there, if any."""
+    """Whether a patch fits what is installed. ``found``: the fingerprint there, if any."""
 
     patch: Patch
     state: str
@@ -82,9 +91,35 @@ def fingerprint(source: str, name: str) -> str | None:
     return None
 
 
-def check(patch: Patch, vllm_version: str) -> Status:
-    """Compare a patch with the installed vLLM's source."""
-    if Version(vllm_version).base_version not in SpecifierSet(patch.versions):
+def installed_versions() -> dict[str, str | None]:
+    """Of vllm and vllm_ascend, those that are here; None if the source does not say."""
+    found: dict[str, str | None] = {}
+    for package in ("vllm", "vllm_ascend"):
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.submodule_search_locations:
+            found[package] = source_version(Path(spec.submodule_search_locations[0]))
+    return found
+
+
+def source_version(folder: Path) -> str | None:
+    """What ``_version.py`` of a package says; reading it is faster than importing the package."""
+    file = folder / "_version.py"
+    nodes = ast.parse(file.read_text(encoding="utf-8")).body if file.exists() else []
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+            if names & {"version", "__version__"}:
+                return str(node.value.value)
+    return None
+
+
+def check(patch: Patch, versions: Mapping[str, str | None]) -> Status:
+    """Compare a patch with the installed source. ``versions``: of packages; None if unknown."""
+    if patch.package not in versions:
+        return Status(patch, ABSENT, None)
+    version = versions[patch.package]
+    # A checkout may not say which version it is; then the fingerprint decides alone.
+    if version and Version(version).base_version not in SpecifierSet(patch.versions):
         return Status(patch, OTHER_VERSION, None)
     found = _installed_fingerprint(patch)
     if found is None:
@@ -93,10 +128,10 @@ def check(patch: Patch, vllm_version: str) -> Status:
 
 
 def _installed_fingerprint(patch: Patch) -> str | None:
-    package, *rest = patch.module.split(".")
-    spec = importlib.util.find_spec(package)
+    spec = importlib.util.find_spec(patch.package)
     if spec is None or not spec.submodule_search_locations:
         return None
+    rest = patch.module.split(".")[1:]
     file = Path(spec.submodule_search_locations[0], *rest).with_suffix(".py")
     return fingerprint(file.read_text(encoding="utf-8"), patch.attribute) if file.exists() else None
 
@@ -104,12 +139,15 @@ def _installed_fingerprint(patch: Patch) -> str | None:
 class PatchEngine:
     """Applies patches to modules when they are imported, and takes them back.
 
-    Raises PatchError if two patches have one target.
+    ``refuse`` is told about each that does not fit, when its module is imported. Raises PatchError
+    if two patches have one target.
     """
 
-    def __init__(self, patches: Iterable[Patch]) -> None:
+    def __init__(self, patches: Iterable[Patch], refuse: Callable[[Status], None]) -> None:
         self._patches: dict[str, Patch] = {}
-        self._originals: dict[str, Any] = {}
+        # Target -> the original, and the modules and classes it stood in, with its name there.
+        self._replaced: dict[str, tuple[Any, list[tuple[Any, str]]]] = {}
+        self._refuse = refuse
         for patch in patches:
             other = self._patches.setdefault(patch.target, patch)
             if other is not patch:
@@ -119,42 +157,59 @@ class PatchEngine:
                     "put them into one patch",
                 )
 
-    def apply(self, vllm_version: str) -> tuple[Status, ...]:
-        """Check every patch, and apply those that match: now, or when their module is imported."""
-        statuses = tuple(check(patch, vllm_version) for patch in self._patches.values())
+    def apply(self, versions: Mapping[str, str | None]) -> None:
+        """Apply what fits: now to modules that are here, to others when they are imported.
+
+        Only then is the source compared: reading all of them would delay every process.
+        """
         by_module: dict[str, list[Patch]] = {}
-        for status in statuses:
-            if status.state == MATCHES:
-                by_module.setdefault(status.patch.module, []).append(status.patch)
+        for patch in self._patches.values():
+            if patch.package in versions:
+                by_module.setdefault(patch.module, []).append(patch)
         for module, patches in by_module.items():
 
             def change(loaded: ModuleType, patches: list[Patch] = patches) -> None:
                 for patch in patches:
-                    self._replace(loaded, patch)
+                    status = check(patch, versions)
+                    if status.state == MATCHES:
+                        self._replace(loaded, patch)
+                    else:
+                        self._refuse(status)
 
             _when_imported(module, change)
-        return statuses
 
     def revert(self) -> None:
-        """Put back the originals in every module that was changed."""
-        for target, original in self._originals.items():
-            patch = self._patches[target]
-            setattr(sys.modules[patch.module], patch.attribute, original)
-        self._originals.clear()
+        """Put back the originals wherever they were replaced."""
+        for original, places in self._replaced.values():
+            for holder, name in places:
+                setattr(holder, name, original)
+        self._replaced.clear()
 
     @property
     def applied(self) -> list[str]:
         """Names of the patches that have taken effect so far."""
-        return [self._patches[target].name for target in self._originals]
+        return [self._patches[target].name for target in self._replaced]
 
     def _replace(self, module: ModuleType, patch: Patch) -> None:
-        if patch.target in self._originals:
+        if patch.target in self._replaced:
             return
         ours, _, function = patch.replacement.partition(":")
         make: Callable[[Any], Any] = getattr(importlib.import_module(ours), function)
         original = getattr(module, patch.attribute)
-        setattr(module, patch.attribute, make(original))
-        self._originals[patch.target] = original
+        # Classes of its module may name it as one of theirs, and other modules of the package may
+        # have imported it before any plugin was loaded.
+        holders: list[Any] = [value for value in vars(module).values() if isinstance(value, type)]
+        holders += [m for n, m in sys.modules.items() if n.startswith(patch.package + ".")]
+        places = [
+            (holder, name)
+            for holder in holders
+            for name, value in list(vars(holder).items())
+            if value is original
+        ]
+        replacement = make(original)
+        for holder, name in places:
+            setattr(holder, name, replacement)
+        self._replaced[patch.target] = (original, places)
 
 
 def _when_imported(module: str, change: Callable[[ModuleType], None]) -> None:

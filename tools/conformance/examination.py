@@ -1,13 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One architecture: twins, both through vLLM, and transformers' own answer.
+"""One architecture: twins, both through vLLM, and transformers' own answer, each in a child."""
 
-Each runs in a child forked from a process that has imported vLLM: half a minute of imports is paid
-once, and neither state left over nor a crash reaches the next one.
-"""
-
-import dataclasses
 import functools
-import os
 import re
 import tempfile
 import time
@@ -16,37 +10,27 @@ from typing import Any
 
 import torch
 import transformers
-import vllm.v1.worker.cpu_worker  # noqa: F401 (here, so that no child needs to)
-from vllm import LLM, SamplingParams
 
 from vllm_ascend_bringup.tools.conformance.architectures import (
     VOCABULARY,
     Architecture,
     tiny_config,
 )
-from vllm_ascend_bringup.tools.conformance.child import ChildError, in_child
 from vllm_ascend_bringup.tools.conformance.results import Result
 from vllm_ascend_bringup.tools.conformance.twins import Twins, write_twins
+from vllm_ascend_bringup.tools.engines.child import ChildError, in_child
+from vllm_ascend_bringup.tools.engines.engine import Generation, generate, without_plugins
 
 hf: Any = transformers
 
 # One token, and enough for several pages of the KV cache.
 _PROMPT_LENGTHS = (1, 9, 24, 50)
 _TOKENS = 8
-_TOP = 5
 # Standard deviation of log-probabilities over the vocabulary, several times the tolerance.
 _FLAT = 0.5
 # In vLLM every token of a prompt sees all of it; transformers wants to be told.
 _BIDIRECTIONAL_PROMPTS = ("HrmTextForCausalLM",)
 _DECODED = re.compile(r"TP rank 0 of 1: decoded (\d+) of")
-
-
-@dataclasses.dataclass(frozen=True)
-class Generation:
-    """What an engine answered: per prompt the tokens, per token the log-probabilities by id."""
-
-    tokens: list[list[int]]
-    logprobs: list[list[dict[int, float]]]
 
 
 def examine(architecture: Architecture, log: Path, timeout: float) -> Result:
@@ -84,10 +68,8 @@ def _build(folder: Path, architecture: Architecture) -> Twins:
 
 def _generate_stock(model: Path) -> Generation:
     """What vLLM generates without any plugin."""
-    os.environ["VLLM_PLUGINS"] = ""
-    # Our plugin does this in every process (see plugin.py); stock vLLM needs it too, to live.
-    torch.cpu._init_amx()
-    return _generate(model)
+    without_plugins()
+    return generate(model, _prompts(), _TOKENS)
 
 
 def _generate_decoded(twins: Twins, log: Path) -> Generation:
@@ -95,31 +77,11 @@ def _generate_decoded(twins: Twins, log: Path) -> Generation:
 
     ``log``: where this process's output goes, our loader's report too.
     """
-    generation = _generate(twins.fp8)
+    generation = generate(twins.fp8, _prompts(), _TOKENS)
     decoded = sum(map(int, _DECODED.findall(log.read_text(errors="replace"))))
     if decoded != twins.elements:
         raise ValueError(f"{decoded} of {twins.elements} elements were decoded")
     return generation
-
-
-def _generate(model: Path) -> Generation:
-    """Greedy continuations from a vLLM engine in this process."""
-    engine = LLM(
-        model=str(model), enforce_eager=True, max_model_len=128, skip_tokenizer_init=True,
-        gpu_memory_utilization=0.3, disable_log_stats=True,
-    )  # fmt: skip
-    sampling = SamplingParams(
-        temperature=0, max_tokens=_TOKENS, logprobs=_TOP, detokenize=False, ignore_eos=True
-    )
-    given = [{"prompt_token_ids": prompt} for prompt in _prompts()]
-    outputs = [request.outputs[0] for request in engine.generate(given, sampling, use_tqdm=False)]
-    return Generation(
-        [list(output.token_ids) for output in outputs],
-        [
-            [{token: found.logprob for token, found in step.items()} for step in output.logprobs]
-            for output in outputs
-        ],
-    )
 
 
 def _difference(folder: Path, name: str, generation: Generation) -> float:

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every model whose ranks could not share KV heads: real vLLM with and without the plugin."""
+
+import subprocess
+import sys
+
+import pytest
+
+from vllm_ascend_bringup.patches.catalog import PATCHES
+from vllm_ascend_bringup.tools.conformance.results import TOLERANCE
+from vllm_ascend_bringup.tools.qk_norm.results import PROMPTS, Result
+
+ALL = f"{PROMPTS} of {PROMPTS}"
+# What vLLM alone says when two ranks share a KV head; MiniMax-M2 is right there, but not on CPU.
+ALONE = {
+    "OlmoeForCausalLM": "size of tensor a (64) must match the size of tensor b (32)",
+    "OlmoHybridForCausalLM": "size of tensor a (64) must match the size of tensor b (32)",
+    "MolmoForCausalLM": "size of tensor a (64) must match the size of tensor b (32)",
+    "Molmo2ForConditionalGeneration": "size of tensor a (64) must match the size of tensor b (32)",
+    "CohereForCausalLM": "start (1) + length (1) exceeds dimension size (1)",
+    "GptOssForCausalLM": "integer modulo by zero",
+    "InternLM2ForCausalLM": "shape '[590, 1, 6, 32]' is invalid",
+    "Param2MoEForCausalLM": "num_key_value_heads (1) must be divisible by",
+    "MiniMaxM2ForCausalLM": 'assert self.scoring_func == "softmax"',
+}
+FOUR_RANKS = ("OlmoeForCausalLM", "CohereForCausalLM", "MiniMaxM2ForCausalLM")
+Rows = dict[tuple[str, int], list[str]]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    """Architecture and ranks -> the cells of its row."""
+    folder = tmp_path_factory.mktemp("qk-norm")
+    command = [sys.executable, "-m", "vllm_ascend_bringup.tools.qk_norm", "--output",
+               str(folder / "qk-norm.md"), "--logs", str(folder)]  # fmt: skip
+    ran = subprocess.run(
+        command, capture_output=True, text=True, timeout=1500, cwd=folder, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found: Rows = {}
+    for line in (folder / "qk-norm.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if cells[0] in ALONE:
+            found[cells[0], int(cells[2])] = cells
+    return found
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("architecture", ALONE)
+def test_ranks_that_share_heads_answer_as_transformers_does(rows: Rows, architecture: str) -> None:
+    for ranks in (1, 2, 4) if architecture in FOUR_RANKS else (1, 2):
+        cells = rows[architecture, ranks]
+        assert cells[4] == ALL
+        assert 0 < float(cells[5]) <= TOLERANCE
+        assert cells[6] == ("yes" if architecture in FOUR_RANKS else "-")
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("architecture", ALONE)
+def test_without_the_plugin_they_do_not(rows: Rows, architecture: str) -> None:
+    assert ALONE[architecture] in rows[architecture, 2][3]
+    if architecture != "MiniMaxM2ForCausalLM":
+        # It is the sharing that fails: alone, a rank is right.
+        assert rows[architecture, 1][3] == ALL
+
+
+def test_every_architecture_of_a_patch_that_runs_on_cpu_is_examined() -> None:
+    patched = {patch.shared_kv_heads[0] for patch in PATCHES.values() if patch.shared_kv_heads}
+    # vLLM's attention with sinks needs FlashAttention: see test_patched_layers.py.
+    assert patched - {"PanguEmbeddedForCausalLM"} == ALONE.keys() - {"MiniMaxM2ForCausalLM"}
+
+
+@pytest.mark.parametrize(
+    ("result", "good"),
+    [
+        (Result("A", 1, 2, ours=PROMPTS, difference=0.1), True),
+        (Result("A", 1, 2, ours=PROMPTS, difference=0.1, fp8_equal=True), True),
+        (Result("A", 1, 2, ours=PROMPTS, difference=0.1, fp8_equal=False), False),
+        (Result("A", 1, 2, ours=PROMPTS - 1, difference=0.1), False),
+        (Result("A", 1, 2, ours=PROMPTS, difference=0.2), False),
+        (Result("A", 1, 2, ours=PROMPTS), False),
+        (Result("A", 1, 2, error="RuntimeError"), False),
+    ],
+)
+def test_what_is_good(result: Result, good: bool) -> None:
+    assert result.good is good
