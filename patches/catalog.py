@@ -119,10 +119,11 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
                 name="openpangu",
                 target=f"{_MODELS}.openpangu:OpenPanguSinkAttention",
                 replacement=f"{_OURS}.shared_kv_heads:openpangu",
-                why="it refuses more ranks than KV heads",
+                why="it refuses more ranks than KV heads, and (0.32) its projection takes q, k and v "
+                "by number, while its model loads them by name",
                 upstream=f"{_VLLM}/models/openpangu.py#L562",
                 versions=_TESTED,
-                until="it lets ranks share KV heads",
+                until="it lets ranks share KV heads and has a QKVParallelLinear",
                 fingerprints=frozenset({"5ae02335a70d195c", "078919d96fbfb624"}),
                 shared_kv_heads=("PanguEmbeddedForCausalLM", "PanguProMoEV2ForCausalLM"),
             ),

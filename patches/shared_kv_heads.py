@@ -16,9 +16,9 @@ def gpt_oss(original: Any) -> Any:
 
     class OAIAttention(original):  # type: ignore[misc]
         def __init__(self, config: Any, quant_config: Any = None, **named: Any) -> None:
-            kv_heads = config.num_key_value_heads
             super().__init__(_for_each_rank(config), quant_config, **named)
-            _project(self, kv_heads, quant_config)
+            if config.num_key_value_heads < _ranks():
+                self.qkv_proj = _projection(self, config, quant_config)
 
     return OAIAttention
 
@@ -30,24 +30,26 @@ def param2moe(original: Any) -> Any:
         def __init__(
             self, config: Any, cache_config: Any = None, quant_config: Any = None, prefix: str = ""
         ) -> None:
-            kv_heads = config.num_key_value_heads
             super().__init__(_for_each_rank(config), cache_config, quant_config, prefix)
-            _project(self, kv_heads, quant_config)
+            if config.num_key_value_heads < _ranks():
+                self.qkv_proj = _projection(self, config, quant_config)
 
     return Param2MoEAttention
 
 
 def openpangu(original: Any) -> Any:
-    """``OpenPanguSinkAttention``, the same wherever vLLM's own is right."""
-    from vllm.distributed import get_tensor_model_parallel_world_size as ranks
+    """``OpenPanguSinkAttention``, with a projection that can be loaded."""
 
     class OpenPanguSinkAttention(original):  # type: ignore[misc]
         def __init__(
             self, config: Any, hidden_size: int, num_heads: int, num_kv_heads: int, **named: Any
         ) -> None:
-            self._replicas = max(1, ranks() // num_kv_heads)
+            self._replicas = max(1, _ranks() // num_kv_heads)
             super().__init__(config, hidden_size, num_heads, num_kv_heads * self._replicas, **named)
-            _project(self, num_kv_heads, named.get("quant_config"))
+            # Over any ranks: vLLM's own knows q, k and v by number, its model loads them by name.
+            self.qkv_proj = _projection(
+                self, config, named.get("quant_config"), v_head_size=self.v_channels
+            )
 
         def weight_loader(self, param: torch.nn.Parameter, loaded_weight: torch.Tensor) -> None:
             """Of the sinks, ``[sinks, KV heads, size]``."""
@@ -56,25 +58,27 @@ def openpangu(original: Any) -> Any:
     return OpenPanguSinkAttention
 
 
-def _for_each_rank(config: Any) -> Any:
-    """The config, with as many KV heads as ranks if there are fewer."""
+def _ranks() -> int:
     from vllm.distributed import get_tensor_model_parallel_world_size
 
-    ranks = get_tensor_model_parallel_world_size()
-    if config.num_key_value_heads >= ranks:
-        return config
+    ranks: int = get_tensor_model_parallel_world_size()
+    return ranks
+
+
+def _for_each_rank(config: Any) -> Any:
+    """The config, with as many KV heads as ranks if there are fewer."""
     config = copy.copy(config)
-    config.num_key_value_heads = ranks
+    config.num_key_value_heads = max(config.num_key_value_heads, _ranks())
     return config
 
 
-def _project(attention: Any, kv_heads: int, quant_config: Any) -> None:
-    """Replace the projection of an attention that counts other KV heads than there are."""
+def _projection(attention: Any, config: Any, quant_config: Any, **named: Any) -> Any:
+    """Of Q, K and V with the KV heads that the config counts."""
     from vllm.model_executor.layers.linear import QKVParallelLinear
 
     built = attention.qkv_proj
-    if built.total_num_kv_heads != kv_heads:
-        attention.qkv_proj = QKVParallelLinear(
-            built.hidden_size, built.head_size, built.total_num_heads, kv_heads,
-            bias=built.bias is not None, quant_config=quant_config, prefix=built.prefix,
-        )  # fmt: skip
+    return QKVParallelLinear(
+        config.hidden_size, attention.head_dim, config.num_attention_heads,
+        config.num_key_value_heads, bias=built.bias is not None, quant_config=quant_config,
+        prefix=built.prefix, **named,
+    )  # fmt: skip
