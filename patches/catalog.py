@@ -57,6 +57,7 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
                 until=_DISTINCT,
                 fingerprints=frozenset({"7b844f251bc515c5", "ce5629b336382eb9"}),
                 shared_kv_heads=("MolmoForCausalLM",),
+                setting="attention_layer_norm",
             ),
             Patch(
                 name="molmo2",
@@ -68,6 +69,7 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
                 until=_DISTINCT,
                 fingerprints=frozenset({"b5b697252da64420", "1a1c51cedd61bce6"}),
                 shared_kv_heads=("Molmo2ForConditionalGeneration",),
+                setting="use_qk_norm",
             ),
             Patch(
                 name="commandr",
@@ -80,6 +82,7 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
                 until="the weight of k_norm is divided as K is",
                 fingerprints=frozenset({"56b226a8df73fcec", "a78b64a40606c9c0"}),
                 shared_kv_heads=("CohereForCausalLM", "Cohere2ForCausalLM"),
+                setting="use_qk_norm",
             ),
             Patch(
                 name="gpt_oss",
@@ -119,13 +122,14 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
                 name="openpangu",
                 target=f"{_MODELS}.openpangu:OpenPanguSinkAttention",
                 replacement=f"{_OURS}.shared_kv_heads:openpangu",
-                why="it refuses more ranks than KV heads, and (0.32) its projection takes q, k and v "
-                "by number, while its model loads them by name",
+                why="it refuses more ranks than KV heads, and (0.32) its projection takes q, k and "
+                "v by number, while its model loads them by name",
                 upstream=f"{_VLLM}/models/openpangu.py#L562",
                 versions=_TESTED,
                 until="it lets ranks share KV heads and has a QKVParallelLinear",
                 fingerprints=frozenset({"5ae02335a70d195c", "078919d96fbfb624"}),
                 shared_kv_heads=("PanguEmbeddedForCausalLM", "PanguProMoEV2ForCausalLM"),
+                setting="param_sink_number",
             ),
             Patch(
                 name="cpu_router",

@@ -18,7 +18,7 @@ from typing import Any
 
 from vllm_ascend_bringup.checkpoint import Checkpoint, TensorInfo, read_checkpoint
 from vllm_ascend_bringup.checkpoint_files import other_pointers, tokenizer_files
-from vllm_ascend_bringup.errors import BringupError, CheckpointError, RecipeError
+from vllm_ascend_bringup.errors import BringupError, CheckpointError, RecipeError, SettingsError
 from vllm_ascend_bringup.formats.families.base import LeftAlone
 from vllm_ascend_bringup.formats.pairing import DecodePlan, decode_plan, refuse_low_precision
 from vllm_ascend_bringup.formats.schemes import checkpoint_schemes
@@ -35,6 +35,7 @@ from vllm_ascend_bringup.tools.model_class import (
 from vllm_ascend_bringup.tools.model_questions import ModelAnswers, answer_questions, head_notes
 from vllm_ascend_bringup.tools.processors import Processors, read_processors
 from vllm_ascend_bringup.tools.remote_code import RemoteCode, read_remote_code, settings_of
+from vllm_ascend_bringup.tools.tp_scan import BREAKS, TpFinding, scan_tp
 from vllm_ascend_bringup.tools.transformers_source import installed_transformers
 from vllm_ascend_bringup.tools.vllm_registry import InstalledVllm, installed_vllm
 
@@ -51,7 +52,7 @@ _WHOLE, _BY_KV_HEADS, _BY_RANKS = "whole", "by KV heads", "by ranks"
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that prevents serving (``error``) or that one should know (``note``)."""
+    """What prevents serving (``error``), costs something (``warning``) or is good to know."""
 
     severity: str
     text: str
@@ -60,7 +61,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class TpSize:
-    """One tensor-parallel size: heads and weight bytes of the fullest rank."""
+    """One tensor-parallel size: heads and weight bytes of the fullest rank.
+
+    ``findings``: empty if the size is a clean one.
+    """
 
     tp: int
     query_heads: int
@@ -68,6 +72,7 @@ class TpSize:
     kv_replicas: int
     stored_bytes: int
     decoded_bytes: int
+    findings: tuple[TpFinding, ...]
 
 
 @dataclass(frozen=True)
@@ -108,14 +113,18 @@ class CheckpointReport:
         return {"schema_version": SCHEMA_VERSION, "command": "inspect", **asdict(self)}
 
 
-def report_checkpoint(path: str | Path) -> CheckpointReport:
-    """Gather and judge. Raises CheckpointError if config, index or headers cannot be read."""
+def report_checkpoint(path: str | Path, tp: int | None = None) -> CheckpointReport:
+    """Gather and judge. ``tp``: a tensor-parallel size whose findings become problems.
+
+    Raises CheckpointError if config, index or headers cannot be read.
+    """
     settings = read_settings()
     checkpoint = read_checkpoint(path)
     folder = checkpoint.path
     vllm, transformers = installed_vllm(), installed_transformers()
     version = transformers.version if transformers else None
-    recipe, model, misfit = _recipe(checkpoint, settings, vllm)
+    recipe, config, misfit = _recipe(checkpoint, settings, vllm)
+    model = model_facts(config)
     # A recipe that changes the config takes the place of the code that came with it.
     replaced = recipe is not None and recipe.changes_config
     remote = RemoteCode() if replaced else read_remote_code(folder, transformers)
@@ -127,6 +136,15 @@ def report_checkpoint(path: str | Path) -> CheckpointReport:
         *code_notes(remote, model_class, version), *head_notes(model, answers.lm_head),
     )  # fmt: skip
     problems = [Problem("note", note) for note in notes] + misfit
+    sizes = sorted({*_TP_SIZES, tp or 1})
+    about_tp = {size: scan_tp(config, size, vllm, settings.patches) for size in sizes}
+    problems += [
+        Problem(
+            found.severity, f"TP={tp}: {found}",
+            SettingsError.exit_code if found.severity == BREAKS else 0,
+        )
+        for found in (about_tp[tp] if tp else ())
+    ]  # fmt: skip
     if pointers := other_pointers(folder):
         error = CheckpointError(
             f"{', '.join(pointers)}: Git LFS pointers, not the content", "the files themselves",
@@ -165,7 +183,9 @@ def report_checkpoint(path: str | Path) -> CheckpointReport:
         stored_bytes=checkpoint.nbytes,
         decoded_bytes=sum(decoded.values()),
         tp_sizes=tuple(
-            _tp_size(model, stored, decoded, tp) for tp in _TP_SIZES if model.allows_tp(tp)
+            _tp_size(model, stored, decoded, size, found)
+            for size, found in about_tp.items()
+            if model.allows_tp(size)
         ),
         problems=tuple(problems),
     )
@@ -173,18 +193,18 @@ def report_checkpoint(path: str | Path) -> CheckpointReport:
 
 def _recipe(
     checkpoint: Checkpoint, settings: Settings, vllm: InstalledVllm
-) -> tuple[Recipe | None, ModelFacts, list[Problem]]:
-    """The recipe in force, the facts of the model as it says, and what is wrong with the recipe."""
-    facts = model_facts(checkpoint.config)
+) -> tuple[Recipe | None, Mapping[str, Any], list[Problem]]:
+    """The recipe in force, the config as it says, and what is wrong with the recipe."""
+    config = checkpoint.config
+    architecture = model_facts(config).architecture
     try:
-        found = find_recipes(settings.recipes).get(facts.architecture)
-        if found is None or not found.in_force(facts.architecture, vllm.architectures):
-            return None, facts, []
-        changed = found.recipe.changed_config(checkpoint.config)
+        found = find_recipes(settings.recipes).get(architecture)
+        if found is None or not found.in_force(architecture, vllm.architectures):
+            return None, config, []
+        changed = found.recipe.changed_config(config)
     except RecipeError as error:
-        return None, facts, [Problem("error", str(error), error.exit_code)]
-    architectures = checkpoint.config["architectures"]
-    return found.recipe, model_facts({**changed, "architectures": architectures}), []
+        return None, config, [Problem("error", str(error), error.exit_code)]
+    return found.recipe, {**changed, "architectures": config["architectures"]}, []
 
 
 def _family(settings: Mapping[str, Any]) -> str:
@@ -211,8 +231,9 @@ def _plan(checkpoint: Checkpoint, settings: Settings) -> tuple[DecodePlan | None
 
 
 def _tp_size(
-    model: ModelFacts, stored: Mapping[str, int], decoded: Mapping[str, int], tp: int
-) -> TpSize:
+    model: ModelFacts, stored: Mapping[str, int], decoded: Mapping[str, int], tp: int,
+    findings: tuple[TpFinding, ...],
+) -> TpSize:  # fmt: skip
     return TpSize(
         tp=tp,
         query_heads=model.query_heads // tp,
@@ -220,6 +241,7 @@ def _tp_size(
         kv_replicas=1 if model.attention == "MLA" else model.kv_replicas(tp),
         stored_bytes=_rank_bytes(stored, model, tp),
         decoded_bytes=_rank_bytes(decoded, model, tp),
+        findings=findings,
     )
 
 

@@ -53,13 +53,16 @@ def _common(
 @app.command()
 def inspect(
     model: Annotated[Path, typer.Argument(help="Directory of the checkpoint.")],
+    tp: Annotated[
+        int | None, typer.Option(min=1, help="Say what this tensor-parallel size does to it.")
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Say what a checkpoint is and what will happen to it; reads no weights."""
     from vllm_ascend_bringup.tools.checkpoint_report import report_checkpoint
     from vllm_ascend_bringup.tools.rendering import render_checkpoint
 
-    report = report_checkpoint(model)
+    report = report_checkpoint(model, tp)
     if as_json:
         _print_json(report.to_json())
     else:

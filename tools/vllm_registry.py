@@ -27,13 +27,23 @@ _NO_MTP = "deepseek_v41"
 class InstalledVllm:
     """The vLLM that this Python would import; ``architectures`` is empty if none is.
 
-    ``previously``: architectures it no longer has, and the last version that had each.
+    ``previously``: architectures it no longer has, and the last version that had each. ``places``:
+    module and class of each architecture, as the registry writes them.
     """
 
     version: str | None
     architectures: frozenset[str]
     previously: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    places: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def encoder_data_parallel(self, architecture: str) -> bool | None:
+        """Whether its class takes --mm-encoder-tp-mode data; None if that cannot be known."""
+        if self.folder is None or architecture not in self.places:
+            return None
+        module, name = self.places[architecture]
+        file = self.folder.parent.joinpath(*_full(module).split(".")).with_suffix(".py")
+        return _states(self.folder.parent, file, name, "supports_encoder_tp_data")
 
     def has_mtp(self, architecture: str, model_type: str) -> bool | None:
         """Whether it makes an MTP draft model for this model; None if that cannot be known."""
@@ -59,7 +69,46 @@ def installed_vllm() -> InstalledVllm:
         for name, value in tables.get(_PREVIOUSLY, {}).items()
         if isinstance(value, ast.Constant)
     }
-    return InstalledVllm(source_version(folder), frozenset(names), previously, folder)
+    places = {
+        name: (str(value.elts[0].value), str(value.elts[1].value))
+        for table, rows in tables.items()
+        if table not in _OTHER_TABLES
+        for name, value in rows.items()
+        if isinstance(value, ast.Tuple)
+        and isinstance(value.elts[0], ast.Constant)
+        and isinstance(value.elts[1], ast.Constant)
+    }
+    return InstalledVllm(source_version(folder), frozenset(names), previously, folder, places)
+
+
+def _full(module: str) -> str:
+    return module if module.startswith("vllm.") else f"vllm.model_executor.models.{module}"
+
+
+def _states(root: Path, file: Path, name: str, attribute: str) -> bool | None:
+    """Whether the class of that name sets the attribute to True, itself or by a base class.
+
+    ``root``: the folder that packages are in. None if the class is not found in the file.
+    """
+    if not file.exists():  # a package
+        file = file.with_suffix("") / "__init__.py"
+    nodes = ast.parse(file.read_text(encoding="utf-8")).body if file.exists() else []
+    package = file.parent.relative_to(root).parts
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and any(a.name == name for a in node.names):
+            start = package[: len(package) + 1 - node.level] if node.level else ()
+            module = root.joinpath(*start, *(node.module or "").split(".")).with_suffix(".py")
+            return _states(root, module, name, attribute)
+        if not (isinstance(node, ast.ClassDef) and node.name == name):
+            continue
+        for line in node.body:
+            target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", 0)
+            if isinstance(target, ast.Name) and target.id == attribute:
+                value = getattr(line, "value", None)
+                return isinstance(value, ast.Constant) and value.value is True
+        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+        return any(_states(root, file, base, attribute) for base in bases)
+    return None
 
 
 def _tables(file: Path) -> Mapping[str, Mapping[str, ast.expr]]:

@@ -18,6 +18,7 @@ _TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
 _PART = re.compile(
     r"(vision|visual|image|img|video|audio|speech|sound)(_(\w+_)?(config|processor|encoder))?"
 )
+_VISION = re.compile("vision|visual|image|img")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class ModelFacts:
 
     ``mtp_layers``: layers for multi-token prediction that the config states. ``rope``: None if it
     states nothing. ``tied``: None if it states nothing, or different things for model and text.
-    ``parts``: keys of the settings of encoders for pictures, sound and the like.
+    ``parts``: keys of the settings of encoders for pictures, sound and the like. ``vision_heads``:
+    heads of the encoder for pictures, 0 if there is none or it is not stated.
     """
 
     architecture: str
@@ -60,6 +62,7 @@ class ModelFacts:
     rope: Rope | None
     tied: bool | None
     parts: tuple[str, ...]
+    vision_heads: int
 
     def kv_replicas(self, tp: int) -> int:
         """How many ranks hold a copy of each KV head at this tensor-parallel size."""
@@ -81,10 +84,8 @@ def model_facts(config: Mapping[str, Any]) -> ModelFacts:
             'a list "architectures"',
             "download config.json again; vLLM cannot choose a model class without it",
         )
-    thinker = config.get("thinker_config")
-    thinker = thinker if isinstance(thinker, dict) else {}
-    inners = (thinker.get("text_config"), *(config.get(key) for key in _TEXT_CONFIGS))
-    text = {**config, **next((i for i in inners if i and isinstance(i, dict)), {})}
+    thinker = _thinker(config)
+    text = text_settings(config)
     stated = (config.get("tie_word_embeddings"), text.get("tie_word_embeddings"))
     tied = {value for value in stated if isinstance(value, bool)}
     query_heads = _number(text, "num_attention_heads", "n_head", "n_heads")
@@ -111,7 +112,26 @@ def model_facts(config: Mapping[str, Any]) -> ModelFacts:
         rope=_rope(text),
         tied=tied.pop() if tied in ({True}, {False}) else None,
         parts=_parts(config) + tuple(f"thinker_config.{name}" for name in _parts(thinker)),
+        vision_heads=_vision_heads(config) or _vision_heads(thinker),
     )
+
+
+def text_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of the language model, wherever the config has them, and the others beside them."""
+    inners = (_thinker(config).get("text_config"), *(config.get(key) for key in _TEXT_CONFIGS))
+    return {**config, **next((i for i in inners if i and isinstance(i, dict)), {})}
+
+
+def _thinker(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    thinker = config.get("thinker_config")
+    return thinker if isinstance(thinker, dict) else {}
+
+
+def _vision_heads(config: Mapping[str, Any]) -> int:
+    for name in _parts(config):
+        if _VISION.match(name):
+            return _number(config[name], "num_attention_heads", "num_heads", "n_heads")
+    return 0
 
 
 def _mtp_layers(text: Mapping[str, Any]) -> int:

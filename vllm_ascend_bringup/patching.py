@@ -38,7 +38,8 @@ class Patch:
     ``module:function`` of ours that takes the original and returns what stands in its place.
     upstream: link to the issue or the lines. versions: of the package, as pip writes them. until:
     when it can go. fingerprints: of the sources it was written for. shared_kv_heads: the
-    architectures that cannot have more ranks than KV heads without it.
+    architectures that cannot have more ranks than KV heads without it; ``setting``: only where
+    their config has this, and it is true.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Patch:
     until: str
     fingerprints: frozenset[str]
     shared_kv_heads: tuple[str, ...] = ()
+    setting: str | None = None
 
     @property
     def package(self) -> str:

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from vllm_ascend_bringup.checkpoint import Checkpoint, read_checkpoint
-from vllm_ascend_bringup.errors import BringupError, LoadError
+from vllm_ascend_bringup.errors import BringupError, LoadError, SettingsError
 from vllm_ascend_bringup.loaded import loaded_tensors
-from vllm_ascend_bringup.settings import PREFIX
+from vllm_ascend_bringup.settings import PREFIX, read_settings
 from vllm_ascend_bringup.tools.audit.report import AuditReport, judge
+from vllm_ascend_bringup.tools.tp_scan import BREAKS, scan_tp
+from vllm_ascend_bringup.tools.vllm_registry import installed_vllm
 from vllm_ascend_bringup.tools.vllm_server import CPU_ENVIRONMENT
 
 _PROBE = "vllm_ascend_bringup.tools.audit.probe"
@@ -31,7 +33,17 @@ _TAIL = 4  # lines of an exception's text, more than any vLLM raises on purpose
 def audit(path: str | Path, tp: int = 1) -> AuditReport:
     """Gather and judge. Raises BringupError if the checkpoint or its class cannot be examined."""
     checkpoint = read_checkpoint(path)
-    return judge(checkpoint, tp, probe(checkpoint, tp))
+    about_tp = scan_tp(checkpoint.config, tp, installed_vllm(), read_settings().patches)
+    try:
+        found = probe(checkpoint, tp)
+    except LoadError as error:
+        for finding in about_tp:
+            if finding.severity == BREAKS:
+                raise SettingsError(
+                    f"TP={tp}: {finding.why}", "another size", finding.cure
+                ) from error
+        raise
+    return judge(checkpoint, tp, found, [f"TP={tp}: {finding}" for finding in about_tp])
 
 
 def probe(checkpoint: Checkpoint, tp: int, recipes: Path | None = None) -> dict[str, Any]:

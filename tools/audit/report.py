@@ -41,7 +41,7 @@ class AuditReport:
 
     ``left_out``: what the class leaves out on purpose. ``casts``: dtypes of tensors that become
     others in the parameter. ``ties``: parameter -> the one it shares its memory with.
-    ``warnings``: rules of the recipe that match nothing.
+    ``warnings``: what the tensor-parallel size does, and rules of the recipe that match nothing.
     """
 
     path: str
@@ -126,8 +126,10 @@ def _conflict(found: tuple[int, ...], wanted: tuple[int, ...] | None, tp: int, e
     return f"{list(found)} in the checkpoint: {error}"
 
 
-def judge(checkpoint: Checkpoint, tp: int, found: Mapping[str, Any]) -> AuditReport:
-    """The report of one probe."""
+def judge(
+    checkpoint: Checkpoint, tp: int, found: Mapping[str, Any], warnings: Iterable[str] = ()
+) -> AuditReport:
+    """The report of one probe. ``warnings``: about the tensor-parallel size."""
     left = leftovers(found, tp)
     origin = {name: first for first, name, _ in reversed(found["names"])}
 
@@ -153,7 +155,7 @@ def judge(checkpoint: Checkpoint, tp: int, found: Mapping[str, Any]) -> AuditRep
         unexpected=_findings({shown(n): text for n, text in unexpected_shapes.items()},
                              left.missing),
         conflicts=_findings({shown(n): text for n, text in left.conflicts.items()}, ()),
-        warnings=tuple(found["warnings"]),
+        warnings=(*warnings, *found["warnings"]),
         casts=dict(Counter(f"{source} to {into}" for source, into in found["casts"].values())),
         ties={
             name: other for name, other in found["ties"].items()

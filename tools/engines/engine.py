@@ -91,7 +91,7 @@ def _as_rank(
     return function(*arguments)
 
 
-def _rank_arguments() -> dict[str, Any]:
+def rank_arguments() -> dict[str, Any]:
     """Arguments of ``vllm.LLM`` in a process that is one of several ranks."""
     if "MEETING" not in os.environ:
         return {}
@@ -116,7 +116,7 @@ def generate(
 
     started = LLM(
         model=str(model), enforce_eager=True, max_model_len=128, skip_tokenizer_init=True,
-        gpu_memory_utilization=0.3, disable_log_stats=True, **engine, **_rank_arguments(),
+        gpu_memory_utilization=0.3, disable_log_stats=True, **engine, **rank_arguments(),
     )  # fmt: skip
     sampling = SamplingParams(
         temperature=0, max_tokens=tokens, logprobs=_TOP, detokenize=False, ignore_eos=True

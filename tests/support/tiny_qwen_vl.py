@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tiny Qwen2-VL whose encoder has three heads, and one question with an image, over two ranks.
+
+As a program: ``python tiny_qwen_vl.py FOLDER ANSWER.json``. transformers writes the checkpoint and
+answers, then vLLM does with its encoder divided over the ranks, and with a whole one on each.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from vllm_ascend_bringup.tools.engines.child import ChildError, in_child
+from vllm_ascend_bringup.tools.engines.engine import generate_in_ranks, rank_arguments, set_up
+
+_NAMES = ["<pad>", "<s>", "</s>", "<unk>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>",
+          "<|vision_end|>"]  # fmt: skip
+_WORDS = [*_NAMES, *(f"w{i}" for i in range(120))]
+_PROMPT = "<|vision_start|> <|image_pad|> <|vision_end|> w7 w42 w3"
+_TOKENS, _SIDE, _HEADS = 6, 56, 3
+
+
+def _image() -> Any:
+    from PIL import Image
+
+    image = Image.new("RGB", (_SIDE, _SIDE))
+    image.putdata([(i % 251, i * 7 % 256, i * 13 % 256) for i in range(_SIDE**2)])
+    return image
+
+
+def write(folder: Path) -> list[list[float]]:
+    """Write the checkpoint; returns transformers' own log-probabilities ``[_TOKENS, V]``."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    hf: Any = transformers
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(_WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = hf.PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        unk_token="<unk>", additional_special_tokens=_NAMES[4:],
+    )  # fmt: skip
+    pixels = {"min_pixels": _SIDE**2, "max_pixels": _SIDE**2}
+    processor = hf.Qwen2VLProcessor(
+        hf.Qwen2VLImageProcessor(**pixels), tokenizer, hf.Qwen2VLVideoProcessor()
+    )
+    ids = {f"{what}_token_id": _WORDS.index(f"<|{name}|>") for what, name in (
+        ("image", "image_pad"), ("video", "video_pad"), ("vision_start", "vision_start"),
+        ("vision_end", "vision_end"))}  # fmt: skip
+    torch.manual_seed(0)
+    config = hf.Qwen2VLConfig(
+        text_config={
+            "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": len(_WORDS),
+            "max_position_embeddings": 256, "tie_word_embeddings": False,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
+                                "mrope_section": [4, 6, 6]},
+        },
+        vision_config={
+            "depth": 2, "embed_dim": 32 * _HEADS, "hidden_size": 128, "num_heads": _HEADS,
+            "mlp_ratio": 2,
+        },
+        tie_word_embeddings=False, **ids,
+    )  # fmt: skip
+    model = hf.Qwen2VLForConditionalGeneration(config).float().eval()
+    with torch.no_grad():  # larger than the initialization, so that the image matters
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    model.generation_config.eos_token_id = None
+    inputs = processor(text=_PROMPT, images=_image(), return_tensors="pt")
+    with torch.no_grad():
+        found = model.generate(**inputs, max_new_tokens=_TOKENS, do_sample=False,
+                               output_logits=True, return_dict_in_generate=True)  # fmt: skip
+    rows: list[list[float]] = torch.stack(found.logits)[:, 0].log_softmax(-1).tolist()
+    return rows
+
+
+def answer(folder: Path, mode: str) -> list[dict[str, float]]:
+    """vLLM's log-probabilities, by token id. ``mode``: --mm-encoder-tp-mode."""
+    from vllm import LLM, SamplingParams
+
+    engine = LLM(
+        str(folder), enforce_eager=True, max_model_len=128, gpu_memory_utilization=0.3,
+        dtype="float32", mm_encoder_tp_mode=mode, limit_mm_per_prompt={"image": 1, "video": 0},
+        **rank_arguments(),
+    )  # fmt: skip
+    sampling = SamplingParams(temperature=0, max_tokens=_TOKENS, logprobs=5, ignore_eos=True)
+    request = {"prompt": _PROMPT, "multi_modal_data": {"image": _image()}}
+    steps = engine.generate([request], sampling)[0].outputs[0].logprobs
+    return [{str(token): p.logprob for token, p in step.items()} for step in steps]
+
+
+def main(folder: Path, answered: Path) -> None:
+    """Write what each said."""
+    set_up()
+    log = answered.with_suffix(".log")
+    found: dict[str, Any] = {"transformers": in_child(write, folder, log=log, timeout=120)}
+    for mode in ("weights", "data"):
+        try:
+            found[mode] = generate_in_ranks(2, answer, folder, mode, log=log, timeout=120)
+        except ChildError as error:
+            found[mode] = str(error)
+    answered.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
