@@ -16,6 +16,10 @@ _GATHERED = (
     "it with a weight of another width: the first request fails"
 )
 _DISTINCT = "it normalizes K over distinct heads"
+_UNEVEN = (
+    "the transformers backend's norm refuses K of which ranks share heads, unless each has all "
+    "of it"
+)
 _VARIANCE = (
     "it ignores var_hidden_size: InternViT with added heads (NVLM-D) gets a mean over too many "
     "columns, at any tensor-parallel size, without an error"
@@ -132,6 +136,18 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
                 setting="param_sink_number",
             ),
             Patch(
+                name="transformers_norm",
+                target=f"{_MODELS}.transformers.fusers.rms_norm:TPAwareRMSNorm",
+                builds_on=("TPAwareNormMixin",),
+                replacement=f"{_OURS}.transformers_norm:norm",
+                why=_UNEVEN,
+                upstream=f"{_VLLM}/models/transformers/fusers/rms_norm.py#L118",
+                versions=_TESTED,
+                until=_DISTINCT,
+                fingerprints=frozenset({"65347ea433fe30e1"}),
+                shared_kv_heads=("Olmo2ForCausalLM", "Olmo3ForCausalLM", "FlexOlmoForCausalLM"),
+            ),
+            Patch(
                 name="cpu_router",
                 target="vllm.model_executor.layers.fused_moe.router.cpu_router:CPURouter",
                 replacement=f"{_OURS}.cpu_router:router",
@@ -140,6 +156,18 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
                 versions="==0.32.0",
                 until="it takes sigmoid without groups",
                 fingerprints=frozenset({"517e68d7b98b8798"}),
+            ),
+            Patch(
+                name="cpu_rotary",
+                target="vllm.model_executor.layers.rotary_embedding.base:"
+                "RotaryEmbedding.forward_cpu",
+                replacement=f"{_OURS}.cpu_rotary:forward_cpu",
+                why="on CPU it rotates queries [tokens, heads, size] wrongly, without an error: "
+                "DeepSeek-V2 and V3, LFM2",
+                upstream=f"{_VLLM}/layers/rotary_embedding/base.py#L298",
+                versions=_TESTED,
+                until="its operator heeds the dimension of heads",
+                fingerprints=frozenset({"f9209858b77cc155"}),
             ),
             Patch(
                 name="ascend_norm",

@@ -41,12 +41,21 @@ def user(x):
 
 class Namer:
     function = twice
+
+    def thrice(self, x):
+        return 3 * x
+
+class Inner(Namer):
+    pass
 '''
 OURS = """
 def thrice(original):
     def twice(x):
         return original(x) + x
     return twice
+
+def one_more(original):
+    return lambda self, x: original(self, x) + 1
 """
 PRINT = fingerprint(SOURCE, "twice")
 PATCH = Patch(
@@ -113,6 +122,35 @@ def test_applies_wherever_it_was_imported_by_name(package: Path) -> None:
     assert other.doubled(5) == 15
     engine.revert()
     assert other.doubled is module.twice is module.Namer.function is original
+
+
+def test_a_method_is_replaced_for_subclasses_too(package: Path) -> None:
+    found = fingerprint(SOURCE, "Namer.thrice")
+    patch = replace(
+        PATCH, target="engine_under_test.inner.module:Namer.thrice",
+        replacement="ours_under_test:one_more", fingerprints=frozenset({str(found)}),
+    )  # fmt: skip
+    module = imported()
+    original = module.Namer.thrice
+    engine = PatchEngine([patch], print)
+    engine.apply(versions())
+    assert module.Inner().thrice(5) == 16
+    engine.revert()
+    assert module.Namer.thrice is original
+    package.write_text(SOURCE.replace("3 * x", "x + x + x"))
+    assert check(patch, versions()).state == CHANGED
+    package.write_text(SOURCE.replace("def thrice", "def triple"))
+    assert check(patch, versions()).state == GONE
+
+
+def test_other_definitions_that_it_builds_on_count(package: Path) -> None:
+    both = fingerprint(SOURCE, "twice", "user")
+    assert both not in {PRINT, fingerprint(SOURCE, "user"), None}
+    patch = replace(PATCH, builds_on=("user",), fingerprints=frozenset({str(both)}))
+    assert check(patch, versions()).state == MATCHES
+    package.write_text(SOURCE.replace("return twice(x)", "return twice(x) + 0"))
+    assert check(patch, versions()).state == CHANGED
+    assert fingerprint(SOURCE, "twice", "nothing") is None
 
 
 def test_revert_restores_identity(package: Path) -> None:
@@ -219,7 +257,8 @@ def test_check_fails_where_the_source_is_another(tmp_path: Path) -> None:
     for patch in PATCHES.values():
         file = tmp_path.joinpath(*patch.module.split(".")).with_suffix(".py")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"class {patch.attribute}:\n    pass\n")
+        first = patch.attribute.partition(".")[0]
+        file.write_text(f"class {first}:\n    def forward_cpu(self):\n        pass\n")
     done = bringup("patches", "--check", PYTHONPATH=str(tmp_path))
     assert done.returncode == 10, done.stdout + done.stderr
     assert "olmoe changed" in done.stdout

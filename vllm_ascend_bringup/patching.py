@@ -8,6 +8,7 @@ untouched and the patch is named.
 """
 
 import ast
+import functools
 import hashlib
 import importlib.abc
 import importlib.util
@@ -34,10 +35,11 @@ MATCHES, OTHER_VERSION, CHANGED, GONE, ABSENT = (
 class Patch:
     """One replacement.
 
-    target: ``module:name`` of a function or class at the top of a module. replacement:
+    target: ``module:name`` of a function or class, or ``module:Class.method``. replacement:
     ``module:function`` of ours that takes the original and returns what stands in its place.
     upstream: link to the issue or the lines. versions: of the package, as pip writes them. until:
-    when it can go. fingerprints: of the sources it was written for. shared_kv_heads: the
+    when it can go. fingerprints: of the sources it was written for, including those of other
+    names of the module that it ``builds_on``. shared_kv_heads: the
     architectures that cannot have more ranks than KV heads without it; ``setting``: only where
     their config has this, and it is true.
     """
@@ -50,6 +52,7 @@ class Patch:
     versions: str
     until: str
     fingerprints: frozenset[str]
+    builds_on: tuple[str, ...] = ()
     shared_kv_heads: tuple[str, ...] = ()
     setting: str | None = None
 
@@ -78,18 +81,29 @@ class Status:
     found: str | None
 
 
-def fingerprint(source: str, name: str) -> str | None:
-    """Of the definition of ``name`` in a module's source, indentation, empty lines and lines of
-    comment aside. None if there is no such definition.
+def fingerprint(source: str, *names: str) -> str | None:
+    """Of definitions in a module's source, indentation, empty lines and lines of comment aside.
 
-    Of the text, because syntax trees differ from one Python to the next.
+    None if one of them is not there. Of the text, because syntax trees differ from one Python to
+    the next.
     """
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
-            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            lines = [line.strip() for line in source.splitlines()[first - 1 : node.end_lineno]]
-            code = [line for line in lines if line and not line.startswith("#")]
-            return hashlib.sha256("\n".join(code).encode()).hexdigest()[:16]
+    code: list[str] = []
+    body = ast.parse(source).body
+    for name in names:
+        node = _definition(body, name)
+        if node is None:
+            return None
+        first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+        lines = [line.strip() for line in source.splitlines()[first - 1 : node.end_lineno]]
+        code += [line for line in lines if line and not line.startswith("#")]
+    return hashlib.sha256("\n".join(code).encode()).hexdigest()[:16]
+
+
+def _definition(body: list[ast.stmt], name: str) -> ast.FunctionDef | ast.ClassDef | None:
+    outer, _, inner = name.partition(".")
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == outer:
+            return _definition(node.body, inner) if inner else node
     return None
 
 
@@ -135,7 +149,9 @@ def _installed_fingerprint(patch: Patch) -> str | None:
         return None
     rest = patch.module.split(".")[1:]
     file = Path(spec.submodule_search_locations[0], *rest).with_suffix(".py")
-    return fingerprint(file.read_text(encoding="utf-8"), patch.attribute) if file.exists() else None
+    if not file.exists():
+        return None
+    return fingerprint(file.read_text(encoding="utf-8"), patch.attribute, *patch.builds_on)
 
 
 class PatchEngine:
@@ -197,11 +213,18 @@ class PatchEngine:
             return
         ours, _, function = patch.replacement.partition(":")
         make: Callable[[Any], Any] = getattr(importlib.import_module(ours), function)
-        original = getattr(module, patch.attribute)
-        # Classes of its module may name it as one of theirs, and other modules of the package may
-        # have imported it before any plugin was loaded.
-        holders: list[Any] = [value for value in vars(module).values() if isinstance(value, type)]
-        holders += [m for n, m in sys.modules.items() if n.startswith(patch.package + ".")]
+        *owners, name = patch.attribute.split(".")
+        owner: Any = functools.reduce(getattr, owners, module)
+        original = getattr(owner, name)
+        holders: list[Any] = [owner]
+        if not owners:
+            # Classes of its module may name it as one of theirs, and other modules of the package
+            # may have imported it before any plugin was loaded.
+            holders += [value for value in vars(module).values() if isinstance(value, type)]
+            holders += [
+                m for n, m in sys.modules.items() if n.startswith(patch.package + ".")
+                and m is not module
+            ]  # fmt: skip
         places = [
             (holder, name)
             for holder in holders

@@ -237,6 +237,10 @@ MODELS = {
             lambda kv: hf.Olmo2Config(**_COMMON, num_key_value_heads=kv), _olmo_hybrid, _OWN,
         ),
         TinyModel(
+            "Olmo2ForCausalLM",
+            lambda kv: hf.Olmo2Config(**_COMMON, num_key_value_heads=kv), more=True,
+        ),
+        TinyModel(
             "MolmoForCausalLM",
             lambda kv: hf.Olmo2Config(**_COMMON, num_key_value_heads=kv),
             _molmo, {**_OWN, "limit_mm_per_prompt": {"image": 0}},
