@@ -158,6 +158,18 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
                 fingerprints=frozenset({"517e68d7b98b8798"}),
             ),
             Patch(
+                name="routed_experts",
+                target="vllm.model_executor.layers.fused_moe.routed_experts:"
+                "RoutedExperts.load_weights",
+                replacement=f"{_OURS}.routed_experts:load_weights",
+                why="it drops a router's bias that is stored beside the experts, without an error: "
+                "Laguna chooses other experts then",
+                upstream=f"{_VLLM}/layers/fused_moe/routed_experts.py#L981",
+                versions="==0.32.0",
+                until="it loads e_score_correction_bias",
+                fingerprints=frozenset({"cabe82be129fda0c"}),
+            ),
+            Patch(
                 name="cpu_rotary",
                 target="vllm.model_executor.layers.rotary_embedding.base:"
                 "RotaryEmbedding.forward_cpu",

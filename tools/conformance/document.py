@@ -21,8 +21,9 @@ random weights (two layers, four experts, block fp8 of 128 x 128):
 - **against transformers**: the largest difference of the log-probabilities of the first token
   between vLLM in bf16 and transformers in float32, both on the dense weights; at most {tolerance}.
 
-What stock vLLM cannot load or run on a CPU is vLLM's failure; what fails only in fp8 is ours, and
-none of that is excused.
+What vLLM cannot load or run on a CPU is vLLM's failure; what fails only in fp8 is ours, and none of
+that is excused. Where a patch of the plugin makes vLLM work or answer rightly (**patched**), both
+twins are served with it.
 
 {versions}
 

@@ -13,13 +13,17 @@ TOLERANCE = 0.15
 class Result:
     """Findings about one architecture; errors are one line each, empty if there was none.
 
-    ``skipped``: why nothing was tried. ``equal``: whether all tokens and log-probabilities of
+    ``skipped``: why nothing was tried. ``stock_error``: of stock vLLM on the dense twin.
+    ``patched``: stock vLLM fails or answers otherwise there, and its twin is the dense one with
+    the plugin, whose patches change both. ``equal``: whether all tokens and log-probabilities of
     the fp8 checkpoint are those of the dense one. ``difference``: the largest difference of a
     first log-probability from transformers', None if there is none to compare.
     """
 
     architecture: str
     skipped: str = ""
+    stock_error: str = ""
+    patched: bool = False
     build_error: str = ""
     dense_error: str = ""
     fp8_error: str = ""

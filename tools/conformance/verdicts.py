@@ -22,7 +22,6 @@ SKIPPED = {
     "InklingForCausalLM": "vLLM starts it with its own tokenizer only, and these models have none",
 }
 _MAMBA_1 = "its Mamba-1 layer asks for a third dimension of convolution weights that have two here"
-_ROUTER = "its router of experts on CPU has no sigmoid without groups"
 # More about what stock vLLM cannot load or run; its error alone is enough for the verdict.
 _CANNOT = {
     "DbrxForCausalLM": "the parameter is called experts.routed_experts.w13_weight",
@@ -31,24 +30,9 @@ _CANNOT = {
     "JambaForCausalLM": _MAMBA_1,
     "KimiLinearForCausalLM": "its CPU worker looks into every imported module and trips over "
     "llvmlite, which its own module for this model imports",
-    "LagunaForCausalLM": _ROUTER,
     "LongcatFlashForCausalLM": "this operation is not in its CPU build",
     "MambaForCausalLM": _MAMBA_1,
-    "MiniMaxM2ForCausalLM": _ROUTER,
     "OlmoHybridForCausalLM": "it needs Triton, which has no CPU backend here",
-}
-_ROTARY = (
-    "vLLM's CPU kernel rotates queries of shape [tokens, heads, head size] wrongly; with its own "
-    "RotaryEmbedding.forward_native instead, all differences are below 0.03"
-)
-# Why stock vLLM and transformers answer differently from the same dense weights.
-_DIFFER = {
-    "AXK1ForCausalLM": _ROTARY,
-    "DeepseekV2ForCausalLM": _ROTARY,
-    "DeepseekV3ForCausalLM": _ROTARY,
-    "Glm4MoeLiteForCausalLM": _ROTARY,
-    "Lfm2ForCausalLM": _ROTARY,
-    "Lfm2MoeForCausalLM": _ROTARY,
 }
 
 
@@ -66,9 +50,10 @@ def judge(result: Result) -> Verdict:
         return Verdict("fail (ours)", f"only fp8 fails: {result.fp8_error}", explained=False)
     if not result.equal:
         return Verdict("fail (ours)", "fp8 and its dense twin answer differently", explained=False)
+    if result.agrees and result.patched:
+        alone = f"fails: {result.stock_error}" if result.stock_error else "answers otherwise"
+        return Verdict("pass (patched)", f"vLLM alone {alone}")
     if result.agrees:
         return Verdict("pass")
-    if result.difference is not None and name in _DIFFER:
-        return Verdict("fail (vLLM)", f"fp8 = dense, but {_DIFFER[name]}")
-    why = result.transformers_error or "stock vLLM and transformers differ on the dense twin"
+    why = result.transformers_error or "vLLM and transformers differ on the dense twin"
     return Verdict("fail (unexplained)", f"fp8 = dense, but {why}", explained=False)
