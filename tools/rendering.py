@@ -232,14 +232,13 @@ def _context(report: CheckpointReport) -> str:
 
 def _tp_table(report: CheckpointReport) -> Table:
     table = Table(title="weights per rank", title_justify="left")
-    columns = ("TP", "query heads", "KV heads", "copies of each KV head", "stored", "decoded")
-    for column in (*columns, "clean"):
+    for column in ("TP", "query heads", "KV heads", "KV copies", "stored", "decoded", "clean"):
         table.add_column(column, justify="right")
     for size in report.tp_sizes:
         table.add_row(
             str(size.tp), str(size.query_heads), str(size.kv_heads), str(size.kv_replicas),
             _bytes(size.stored_bytes), _bytes(size.decoded_bytes),
-            f"no: --tp {size.tp} says why" if size.findings else "yes",
+            f"no: see --tp {size.tp}" if size.findings else "yes",
         )  # fmt: skip
     return table
 

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file
 from testkit import write_checkpoint
 
+from vllm_ascend_bringup.errors import SettingsError
+from vllm_ascend_bringup.tools.audit import audit
 from vllm_ascend_bringup.tools.demo import CHECKPOINT
 
 pytestmark = pytest.mark.engine
@@ -96,3 +98,12 @@ def test_unknown_architecture_is_one_clear_error(tmp_path: Path) -> None:
     assert "NobodyForCausalLM" in done.stderr
     assert "--suggest" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_says_what_the_size_does() -> None:
+    shared = audit(CHECKPOINT, 4)
+    assert shared.clean
+    (warning,) = shared.warnings
+    assert warning.startswith("TP=4: each of 2 KV heads is on 2 ranks")
+    with pytest.raises(SettingsError, match=r"TP=3: 4 query heads do not divide by 3\..* TP=1 or"):
+        audit(CHECKPOINT, 3)
