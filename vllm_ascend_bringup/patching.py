@@ -38,10 +38,9 @@ class Patch:
     target: ``module:name`` of a function or class, or ``module:Class.method``. replacement:
     ``module:function`` of ours that takes the original and returns what stands in its place.
     upstream: link to the issue or the lines. versions: of the package, as pip writes them. until:
-    when it can go. fingerprints: of the sources it was written for, including those of other
-    names of the module that it ``builds_on``. shared_kv_heads: the
-    architectures that cannot have more ranks than KV heads without it; ``setting``: only where
-    their config has this, and it is true.
+    when it can go. fingerprints: of the sources it was written for. builds_on: other names of the
+    module whose sources count too. shared_kv_heads: the architectures that cannot have more ranks
+    than KV heads without it. setting: of their config; they can, where it is false or absent.
     """
 
     name: str

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from engine_kit import allow_amx
+from tiny_pictures import picture, word_tokenizer
 
 _WORDS = ["<pad>", "<s>", "</s>", "<unk>", "<image>", *(f"w{i}" for i in range(123))]
 _PROMPT = "<image> w7 w42 w3"
@@ -19,26 +20,12 @@ _TOKENS = 6
 _IMAGE_SIZE, _PATCH = 28, 14
 
 
-def _image() -> Any:
-    from PIL import Image
-
-    image = Image.new("RGB", (_IMAGE_SIZE, _IMAGE_SIZE))
-    image.putdata([(i % 251, i * 7 % 256, i * 13 % 256) for i in range(_IMAGE_SIZE**2)])
-    return image
-
-
 def write(folder: Path) -> list[list[float]]:
     """Write the checkpoint; returns transformers' own log-probabilities ``[_TOKENS, V]``."""
     import transformers
-    from tokenizers import Tokenizer, models, pre_tokenizers
 
     hf: Any = transformers
-    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(_WORDS)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = hf.PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
-        unk_token="<unk>", additional_special_tokens=["<image>"],
-    )  # fmt: skip
+    tokenizer = word_tokenizer(_WORDS, ["<image>"])
     square = {"height": _IMAGE_SIZE, "width": _IMAGE_SIZE}
     processor = hf.LlavaProcessor(
         hf.CLIPImageProcessor(size=square, crop_size=square), tokenizer, patch_size=_PATCH,
@@ -63,7 +50,7 @@ def write(folder: Path) -> list[list[float]]:
             parameter += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    inputs = processor(text=_PROMPT, images=_image(), return_tensors="pt")
+    inputs = processor(text=_PROMPT, images=picture(_IMAGE_SIZE), return_tensors="pt")
     with torch.no_grad():
         found = model.generate(**inputs, max_new_tokens=_TOKENS, min_new_tokens=_TOKENS,
                                do_sample=False, output_logits=True,
@@ -81,7 +68,7 @@ def answer(folder: Path) -> list[dict[str, float]]:
         dtype="float32",
     )  # fmt: skip
     sampling = SamplingParams(temperature=0, max_tokens=_TOKENS, logprobs=5, ignore_eos=True)
-    request = {"prompt": _PROMPT, "multi_modal_data": {"image": _image()}}
+    request = {"prompt": _PROMPT, "multi_modal_data": {"image": picture(_IMAGE_SIZE)}}
     steps = engine.generate([request], sampling)[0].outputs[0].logprobs
     return [{str(token): p.logprob for token, p in step.items()} for step in steps]
 

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tiny_pictures import picture, word_tokenizer
+
 from vllm_ascend_bringup.tools.engines.child import ChildError, in_child
 from vllm_ascend_bringup.tools.engines.engine import generate_in_ranks, rank_arguments, set_up
 
@@ -20,27 +22,13 @@ _PROMPT = "<|vision_start|> <|image_pad|> <|vision_end|> w7 w42 w3"
 _TOKENS, _SIDE, _HEADS = 6, 56, 3
 
 
-def _image() -> Any:
-    from PIL import Image
-
-    image = Image.new("RGB", (_SIDE, _SIDE))
-    image.putdata([(i % 251, i * 7 % 256, i * 13 % 256) for i in range(_SIDE**2)])
-    return image
-
-
 def write(folder: Path) -> list[list[float]]:
     """Write the checkpoint; returns transformers' own log-probabilities ``[_TOKENS, V]``."""
     import torch
     import transformers
-    from tokenizers import Tokenizer, models, pre_tokenizers
 
     hf: Any = transformers
-    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(_WORDS)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = hf.PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
-        unk_token="<unk>", additional_special_tokens=_NAMES[4:],
-    )  # fmt: skip
+    tokenizer = word_tokenizer(_WORDS, _NAMES[4:])
     pixels = {"min_pixels": _SIDE**2, "max_pixels": _SIDE**2}
     processor = hf.Qwen2VLProcessor(
         hf.Qwen2VLImageProcessor(**pixels), tokenizer, hf.Qwen2VLVideoProcessor()
@@ -70,7 +58,7 @@ def write(folder: Path) -> list[list[float]]:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     model.generation_config.eos_token_id = None
-    inputs = processor(text=_PROMPT, images=_image(), return_tensors="pt")
+    inputs = processor(text=_PROMPT, images=picture(_SIDE), return_tensors="pt")
     with torch.no_grad():
         found = model.generate(**inputs, max_new_tokens=_TOKENS, do_sample=False,
                                output_logits=True, return_dict_in_generate=True)  # fmt: skip
@@ -88,7 +76,7 @@ def answer(folder: Path, mode: str) -> list[dict[str, float]]:
         **rank_arguments(),
     )  # fmt: skip
     sampling = SamplingParams(temperature=0, max_tokens=_TOKENS, logprobs=5, ignore_eos=True)
-    request = {"prompt": _PROMPT, "multi_modal_data": {"image": _image()}}
+    request = {"prompt": _PROMPT, "multi_modal_data": {"image": picture(_SIDE)}}
     steps = engine.generate([request], sampling)[0].outputs[0].logprobs
     return [{str(token): p.logprob for token, p in step.items()} for step in steps]
 

@@ -3,8 +3,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+from engine_kit import EngineError, prompts, run_engine
 
 from vllm_ascend_bringup.patches.catalog import PATCHES
 from vllm_ascend_bringup.plugin import TESTED_VLLM
@@ -81,6 +84,21 @@ def test_without_the_plugin_they_do_not(rows: Rows, architecture: str) -> None:
     if architecture != "MiniMaxM2ForCausalLM":
         # It is the sharing that fails: alone, a rank is right.
         assert rows[architecture, 1][3] == ALL
+
+
+@pytest.mark.engine
+def test_ranks_that_vllm_starts_itself_are_patched_too(tmp_path: Path) -> None:
+    """Above, every rank is a child of the tool; here vLLM spawns them, as when it serves."""
+    from vllm_ascend_bringup.tools.qk_norm.models import MODELS, VOCABULARY, write
+
+    folder = write(MODELS["InternLM2ForCausalLM"], 1, tmp_path).folder
+    options: dict[str, Any] = {"dtype": "float32", "tokens": 8, "trust_remote_code": True}
+    asked = prompts(VOCABULARY)
+    one, two = (run_engine(folder, asked, tp=tp, **options) for tp in (1, 2))
+    assert two.tokens == one.tokens
+    off = {"VLLM_ASCEND_BRINGUP_PATCHES": "off"}
+    with pytest.raises(EngineError, match="is invalid for input of size"):
+        run_engine(folder, asked, tp=2, environment=off, **options)
 
 
 def test_every_architecture_of_a_patch_that_runs_on_cpu_is_examined() -> None:
