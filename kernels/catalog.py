@@ -6,6 +6,8 @@ from types import MappingProxyType
 _FP4_DEQUANT = "vllm_ascend_bringup.kernels.fp4_dequant"
 _FP8_DEQUANT = "vllm_ascend_bringup.kernels.fp8_dequant"
 _INT_DEQUANT = "vllm_ascend_bringup.kernels.int_dequant"
+_NZ_LAYOUT = "vllm_ascend_bringup.kernels.nz_layout"
+_NZ_MASK = "vllm_ascend_bringup.kernels.nz_mask"
 _QK_NORM = "vllm_ascend_bringup.kernels.qk_norm"
 
 # kernel -> implementation -> "module:attribute". The module also has verify(...) -> (ok, reason).
@@ -29,6 +31,8 @@ KERNELS = MappingProxyType(
                 "reference": f"{_INT_DEQUANT}.reference:int_dequant",
             }
         ),
+        "nz_layout": MappingProxyType({"reference": f"{_NZ_LAYOUT}.reference:to_nz"}),
+        "nz_mask": MappingProxyType({"reference": f"{_NZ_MASK}.reference:mask_rows"}),
         "qk_norm": MappingProxyType({"reference": f"{_QK_NORM}.reference:qk_norm"}),
     }
 )
