@@ -9,6 +9,8 @@ As a program (``python engine_kit.py REQUEST.json ANSWER.json``) it runs one eng
 its own because vLLM leaves state behind and its workers may die.
 """
 
+import atexit
+import functools
 import json
 import os
 import re
@@ -270,20 +272,60 @@ def run_engine(
     plugin: bool = True,
     tokens: int = 16,
     environment: Mapping[str, str] | None = None,
+    spawned: bool = False,
     **engine: Any,
 ) -> Generation:
     """Start an engine, continue all prompts greedily in one batch, stop it.
 
-    ``plugin``: whether ours is loaded; without it this is stock vLLM. ``engine``: more arguments
-    of ``vllm.LLM``. Raises EngineError if its process fails. Nothing of it is left running.
+    ``plugin``: whether ours is loaded; without it this is stock vLLM. ``spawned``: let vLLM start
+    everything itself, as when it serves; else ranks are forked from a process that has imported
+    vLLM. ``engine``: more arguments of ``vllm.LLM``. Raises EngineError if its process fails.
+    Nothing of it is left running.
     """
     request = {
-        "engine": {**engine_arguments(model), "tensor_parallel_size": tp, **engine},
+        "engine": {**engine_arguments(model), **engine},
         "prompts": [list(prompt) for prompt in prompts],
         "tokens": tokens,
     }  # fmt: skip
-    answer, log = run_script(Path(__file__), request, plugin=plugin, environment=environment)
+    if spawned:
+        request["engine"]["tensor_parallel_size"] = tp  # type: ignore[index]
+        answer, log = run_script(Path(__file__), request, plugin=plugin, environment=environment)
+    else:
+        more = {"tp": tp, "plugin": plugin, "environment": dict(environment or {})}
+        answer, log = _fork_engine({**request, **more})
     return Generation(answer["tokens"], answer["logprobs"], log)
+
+
+def _fork_engine(request: Mapping[str, Any]) -> tuple[Any, str]:
+    forker = _forker()
+    assert forker.stdin
+    assert forker.stdout
+    with tempfile.TemporaryDirectory(prefix="engine-") as scratch:
+        log = Path(scratch, "log")
+        forker.stdin.write(json.dumps({**request, "log": str(log)}) + "\n")
+        forker.stdin.flush()
+        reply = json.loads(forker.stdout.readline())
+        text = log.read_text(errors="replace") if log.exists() else ""
+    if "error" in reply:
+        raise EngineError(1, f"{text}\n{reply['error']}")
+    return reply, text
+
+
+@functools.cache
+def _forker() -> "subprocess.Popen[str]":
+    """One for the session; it ends when its input does."""
+    forker = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("engine_forker.py"))],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+
+    @atexit.register
+    def end() -> None:
+        assert forker.stdin
+        forker.stdin.close()
+        forker.wait(60)
+
+    return forker
 
 
 def run_script(

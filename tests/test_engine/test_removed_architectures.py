@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from engine_kit import Generation, engine_arguments, prompts, run_engine
+from engine_kit import Generation, prompts, run_engine
 from old_models import KINDS, VOCAB, old_model
-from several_engines import run_engines
 from testkit import write_checkpoint
 
 pytestmark = pytest.mark.engine
@@ -75,16 +74,14 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path
 
 @pytest.fixture(scope="module")
 def answers(references: dict[str, tuple[Path, Logits]]) -> dict[str, Generation]:
-    engines = {
-        name: {**engine_arguments(folder), "dtype": "float32"}
+    return {
+        name: run_engine(folder, prompts(VOCAB, 4), tokens=8, dtype="float32")
         for name, (folder, _) in references.items()
     }
-    return run_engines(engines, prompts(VOCAB, 4))
 
 
 @pytest.fixture(scope="module")
 def answers_of_two_ranks(references: dict[str, tuple[Path, Logits]]) -> dict[str, Generation]:
-    """A process each: ranks forked for one engine do not outlive it in good order."""
     return {
         name: run_engine(references[name][0], prompts(VOCAB, 4), tp=2, tokens=8, dtype="float32")
         for name in _TWO_RANKS

@@ -4,9 +4,8 @@
 from pathlib import Path
 
 import pytest
-from engine_kit import Generation, engine_arguments, prompts, run_engine
+from engine_kit import Generation, prompts, run_engine
 from renamed_models import RENAMED, VOCABULARY, Pair, write_pair
-from several_engines import run_engines
 
 from vllm_ascend_bringup.recipes.reading import read_recipe
 from vllm_ascend_bringup.tools.audit import audit
@@ -23,8 +22,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
 
 @pytest.fixture(scope="module")
 def twins(pairs: dict[str, Pair]) -> dict[str, Generation]:
-    engines = {name: engine_arguments(pair.twin) for name, pair in pairs.items()}
-    return run_engines(engines, prompts(VOCABULARY, 4))
+    given = prompts(VOCABULARY, 4)
+    return {name: run_engine(pair.twin, given, tokens=8) for name, pair in pairs.items()}
 
 
 def serve(checkpoint: Path, recipe: Path, tp: int = 1) -> Generation:

@@ -92,7 +92,9 @@ def test_ranks_that_vllm_starts_itself_are_patched_too(tmp_path: Path) -> None:
     from vllm_ascend_bringup.tools.qk_norm.models import MODELS, VOCABULARY, write
 
     folder = write(MODELS["InternLM2ForCausalLM"], 1, tmp_path).folder
-    options: dict[str, Any] = {"dtype": "float32", "tokens": 8, "trust_remote_code": True}
+    options: dict[str, Any] = {
+        "dtype": "float32", "tokens": 8, "trust_remote_code": True, "spawned": True,
+    }  # fmt: skip
     asked = prompts(VOCABULARY)
     one, two = (run_engine(folder, asked, tp=tp, **options) for tp in (1, 2))
     assert two.tokens == one.tokens

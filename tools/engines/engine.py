@@ -114,10 +114,11 @@ def generate(
     """Greedy continuations. ``engine``: more arguments of ``vllm.LLM``."""
     from vllm import LLM, SamplingParams
 
-    started = LLM(
-        model=str(model), enforce_eager=True, max_model_len=128, skip_tokenizer_init=True,
-        gpu_memory_utilization=0.3, disable_log_stats=True, **engine, **rank_arguments(),
-    )  # fmt: skip
+    small: dict[str, Any] = {
+        "enforce_eager": True, "max_model_len": 128, "skip_tokenizer_init": True,
+        "gpu_memory_utilization": 0.3, "disable_log_stats": True,
+    }  # fmt: skip
+    started = LLM(str(model), **{**small, **engine, **rank_arguments()})
     sampling = SamplingParams(
         temperature=0, max_tokens=tokens, logprobs=_TOP, detokenize=False, ignore_eos=True
     )
