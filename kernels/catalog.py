@@ -9,6 +9,7 @@ _INT_DEQUANT = "vllm_ascend_bringup.kernels.int_dequant"
 _NZ_LAYOUT = "vllm_ascend_bringup.kernels.nz_layout"
 _NZ_MASK = "vllm_ascend_bringup.kernels.nz_mask"
 _QK_NORM = "vllm_ascend_bringup.kernels.qk_norm"
+_RESHAPE_AND_CACHE = "vllm_ascend_bringup.kernels.reshape_and_cache"
 
 # kernel -> implementation -> "module:attribute". The module also has verify(...) -> (ok, reason).
 KERNELS = MappingProxyType(
@@ -34,5 +35,8 @@ KERNELS = MappingProxyType(
         "nz_layout": MappingProxyType({"reference": f"{_NZ_LAYOUT}.reference:to_nz"}),
         "nz_mask": MappingProxyType({"reference": f"{_NZ_MASK}.reference:mask_rows"}),
         "qk_norm": MappingProxyType({"reference": f"{_QK_NORM}.reference:qk_norm"}),
+        "reshape_and_cache": MappingProxyType(
+            {"reference": f"{_RESHAPE_AND_CACHE}.reference:reshape_and_cache"}
+        ),
     }
 )
