@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The definition of splitfuse_attention, in torch, on whatever device its arguments are."""
+
+from collections.abc import Sequence
+
+import torch
+
+from vllm_ascend_bringup.kernels.attention_core import attend, mask_cells, read_cache
+
+
+def verify() -> tuple[bool, str]:
+    """Runs everywhere."""
+    return True, ""
+
+
+def splitfuse_attention(
+    query: torch.Tensor,
+    key_cache: torch.Tensor,
+    value_cache: torch.Tensor,
+    block_table: torch.Tensor,
+    contexts: Sequence[int],
+    mask: torch.Tensor,
+    queries: Sequence[int],
+    num_kv_heads: int,
+    scale: float,
+    out: torch.Tensor,
+    *,
+    nz: bool,
+) -> None:
+    """See the package."""
+    first = 0
+    for blocks, length, count in zip(block_table, contexts, queries, strict=True):
+        rows = slice(first, first + count)
+        key, value = (
+            read_cache(cache, blocks, length, num_kv_heads, nz=nz)
+            for cache in (key_cache, value_cache)
+        )
+        cells = mask_cells(mask, rows, length)
+        out[rows] = attend(query[rows], key, value, scale, cells).to(out.dtype)
+        first += count
