@@ -190,6 +190,7 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
                 versions=">=0.23.0,<=0.26.0",
                 until="forward_oot heeds variance_size_override",
                 fingerprints=frozenset({"f45b9a39cf38efc6", "b233a0a5868a1af4"}),
+                wrong_without=("NVLM_D",),
             ),
             Patch(
                 name="ascend_norm_310p",
@@ -200,6 +201,7 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
                 versions=">=0.23.0,<=0.26.0",
                 until="forward_oot heeds variance_size_override",
                 fingerprints=frozenset({"4ff99f5f75afa32b"}),
+                wrong_without=("NVLM_D",),
             ),
         )
     }

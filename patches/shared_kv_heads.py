@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from vllm_ascend_bringup.head_topology import replicas
+
 
 def gpt_oss(original: Any) -> Any:
     """``OAIAttention``, the same wherever vLLM's own is right."""
@@ -44,7 +46,7 @@ def openpangu(original: Any) -> Any:
         def __init__(
             self, config: Any, hidden_size: int, num_heads: int, num_kv_heads: int, **named: Any
         ) -> None:
-            self._replicas = max(1, _ranks() // num_kv_heads)
+            self._replicas = replicas(num_kv_heads, _ranks())
             super().__init__(config, hidden_size, num_heads, num_kv_heads * self._replicas, **named)
             # Over any ranks: vLLM's own knows q, k and v by number, its model loads them by name.
             self.qkv_proj = _projection(

@@ -123,7 +123,7 @@ def report_checkpoint(path: str | Path, tp: int | None = None) -> CheckpointRepo
     folder = checkpoint.path
     vllm, transformers = installed_vllm(), installed_transformers()
     version = transformers.version if transformers else None
-    recipe, config, misfit = _recipe(checkpoint, settings, vllm)
+    recipe, config, misfit = recipe_in_force(checkpoint, settings, vllm)
     model = model_facts(config)
     # A recipe that changes the config takes the place of the code that came with it.
     replaced = recipe is not None and recipe.changes_config
@@ -185,13 +185,13 @@ def report_checkpoint(path: str | Path, tp: int | None = None) -> CheckpointRepo
         tp_sizes=tuple(
             _tp_size(model, stored, decoded, size, found)
             for size, found in about_tp.items()
-            if model.allows_tp(size)
+            if model.misfit(size) is None
         ),
         problems=tuple(problems),
     )
 
 
-def _recipe(
+def recipe_in_force(
     checkpoint: Checkpoint, settings: Settings, vllm: InstalledVllm
 ) -> tuple[Recipe | None, Mapping[str, Any], list[Problem]]:
     """The recipe in force, the config as it says, and what is wrong with the recipe."""
@@ -238,7 +238,7 @@ def _tp_size(
         tp=tp,
         query_heads=model.query_heads // tp,
         kv_heads=max(1, model.kv_heads // tp),
-        kv_replicas=1 if model.attention == "MLA" else model.kv_replicas(tp),
+        kv_replicas=model.kv_replicas(tp),
         stored_bytes=_rank_bytes(stored, model, tp),
         decoded_bytes=_rank_bytes(decoded, model, tp),
         findings=findings,

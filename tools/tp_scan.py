@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm_ascend_bringup.hardware import MLA_GRAPH_HEADS
-from vllm_ascend_bringup.head_topology import clean_sizes, misfit
 from vllm_ascend_bringup.model_facts import ModelFacts, model_facts, text_settings
 from vllm_ascend_bringup.patches.catalog import PATCHES
 from vllm_ascend_bringup.patching import ABSENT, MATCHES, Patch, check, chosen, installed_versions
@@ -53,7 +52,7 @@ def scan_tp(
     architecture, PatchError for an unknown patch.
     """
     model = model_facts(config)
-    findings = [*_heads(model, tp), *_vision(model, tp, vllm)]
+    findings = [*_heads(model, tp), *_vision(model, tp, vllm), *_at_any_size(model, patches)]
     if not any(finding.severity == BREAKS for finding in findings):
         findings += [*_shared(model, text_settings(config), tp, patches), *_graph(model, tp)]
     return tuple(sorted(findings, key=lambda finding: finding.severity != BREAKS))
@@ -62,44 +61,12 @@ def scan_tp(
 def _heads(model: ModelFacts, tp: int) -> list[TpFinding]:
     if not model.query_heads:
         return []
-    # MLA's latent is whole on every rank, so it has no KV heads to divide.
-    kv_heads = model.query_heads if model.attention == "MLA" else model.kv_heads
-    if why := misfit(model.query_heads, kv_heads, tp):
-        return [TpFinding(BREAKS, why, _choose(clean_sizes(model.query_heads, kv_heads)))]
-    if model.architecture in _NEED_ALL_KV_HEADS and kv_heads != model.query_heads:
+    if why := model.misfit(tp):
+        return [TpFinding(BREAKS, why, _choose(model.clean_sizes()))]
+    if model.architecture in _NEED_ALL_KV_HEADS and model.kv_heads != model.query_heads:
         why = f"{model.architecture} has no meaning with fewer KV heads than query heads"
         return [TpFinding(BREAKS, why, "correct the numbers of heads in config.json")]
     return []
-
-
-def _shared(model: ModelFacts, text: Mapping[str, Any], tp: int, setting: str) -> list[TpFinding]:
-    if model.attention == "MLA" or not model.kv_heads or tp <= model.kv_heads:
-        return []
-    sizes = [size for size in clean_sizes(model.query_heads, model.kv_heads)
-             if size <= model.kv_heads]  # fmt: skip
-    why = (
-        f"each of {model.kv_heads} KV heads is on {model.kv_replicas(tp)} ranks, so their cache "
-        f"takes as much of a rank as at TP={model.kv_heads}"
-    )
-    findings = [TpFinding(COSTS, why, _choose(sizes) + " to have no copies")]
-    for patch in PATCHES.values():
-        applies = patch.setting is None or text.get(patch.setting)
-        if model.architecture in patch.shared_kv_heads and applies:
-            why = f"vLLM's own {patch.attribute} does not let ranks share KV heads"
-            cure = _patched(patch, setting)
-            if cure is not None:
-                findings.append(TpFinding(BREAKS, why, f"{cure}, or {_choose(sizes)}"))
-    return findings
-
-
-def _patched(patch: Patch, setting: str) -> str | None:
-    """What has to be done for the patch to stand in; None if nothing."""
-    state = check(patch, installed_versions()).state
-    if state not in (MATCHES, ABSENT):
-        return f"patch {patch.name} does not fit this {patch.package} ({state})"
-    if patch not in chosen(PATCHES, setting):
-        return f"unset VLLM_ASCEND_BRINGUP_PATCHES, so that patch {patch.name} stands in"
-    return None
 
 
 def _vision(model: ModelFacts, tp: int, vllm: InstalledVllm) -> list[TpFinding]:
@@ -110,23 +77,64 @@ def _vision(model: ModelFacts, tp: int, vllm: InstalledVllm) -> list[TpFinding]:
     if supported:
         cure = "--mm-encoder-tp-mode data, which gives every rank a whole encoder"
         return [TpFinding(BREAKS, why, cure)]
-    both = [size for size in clean_sizes(model.query_heads, model.kv_heads)
-            if not model.vision_heads % size]  # fmt: skip
+    both = [size for size in model.clean_sizes() if not model.vision_heads % size]
     cure = f"{_choose(both)}, or serve text only: --limit-mm-per-prompt '{{\"image\": 0}}'"
     if supported is None:
         cure = f"try --mm-encoder-tp-mode data; else {cure}"
     return [TpFinding(BREAKS, why, cure)]
 
 
+def _at_any_size(model: ModelFacts, setting: str) -> list[TpFinding]:
+    findings = []
+    for patch in PATCHES.values():
+        if model.architecture in patch.wrong_without and _state(patch) != ABSENT:
+            why = f"{patch.package}'s own {patch.attribute} answers wrongly, without an error"
+            if cure := _lacking(patch, setting):
+                findings.append(TpFinding(BREAKS, why, cure))
+    return findings
+
+
+def _shared(model: ModelFacts, text: Mapping[str, Any], tp: int, setting: str) -> list[TpFinding]:
+    copies = model.kv_replicas(tp)
+    if not model.kv_heads or copies == 1:
+        return []
+    sizes = [size for size in model.clean_sizes() if size <= model.kv_heads]
+    why = (
+        f"each of {model.kv_heads} KV heads is on {copies} ranks, so their cache takes as much of "
+        f"a rank as at TP={model.kv_heads}"
+    )
+    findings = [TpFinding(COSTS, why, _choose(sizes) + " to have no copies")]
+    for patch in PATCHES.values():
+        applies = patch.setting is None or text.get(patch.setting)
+        if model.architecture in patch.shared_kv_heads and applies:
+            why = f"vLLM's own {patch.attribute} does not let ranks share KV heads"
+            if cure := _lacking(patch, setting):
+                findings.append(TpFinding(BREAKS, why, f"{cure}, or {_choose(sizes)}"))
+    return findings
+
+
 def _graph(model: ModelFacts, tp: int) -> list[TpFinding]:
     heads = model.query_heads // tp
     if model.attention != "MLA" or heads in MLA_GRAPH_HEADS:
         return []
-    fitting = [size for size in clean_sizes(model.query_heads, model.query_heads)
-               if model.query_heads // size in MLA_GRAPH_HEADS]  # fmt: skip
+    fitting = [size for size in model.clean_sizes() if model.query_heads // size in MLA_GRAPH_HEADS]
     allowed = ", ".join(map(str, sorted(MLA_GRAPH_HEADS)))
     why = f"MLA has {heads} heads on a rank; in graph mode its operator takes {allowed}"
     return [TpFinding(COSTS, why, f"{_choose(fitting)}, or serve with --enforce-eager")]
+
+
+def _state(patch: Patch) -> str:
+    return check(patch, installed_versions()).state
+
+
+def _lacking(patch: Patch, setting: str) -> str | None:
+    """What has to be done for the patch to stand in; None if it does."""
+    if patch not in chosen(PATCHES, setting):
+        return f"unset VLLM_ASCEND_BRINGUP_PATCHES, so that patch {patch.name} stands in"
+    state = _state(patch)
+    if state in (MATCHES, ABSENT):
+        return None
+    return f"patch {patch.name} does not fit this {patch.package} ({state})"
 
 
 def _choose(sizes: Iterable[int]) -> str:

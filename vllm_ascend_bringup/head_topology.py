@@ -32,7 +32,7 @@ class HeadTopology:
     @property
     def kv_replicas(self) -> int:
         """On how many ranks each KV head is."""
-        return 1 if self.padding else max(1, self.tp // self.kv_heads)
+        return 1 if self.padding else replicas(self.kv_heads, self.tp)
 
     @property
     def query_heads_here(self) -> range:
@@ -84,6 +84,11 @@ def head_topology(
         sizes = ", ".join(map(str, clean_sizes(query_heads, kv_heads, pad=pad)))
         raise SettingsError(why, f"a tensor-parallel size of {sizes}", "choose one of these sizes")
     return HeadTopology(query_heads, kv_heads, head_size, tp, rank, -query_heads % tp if pad else 0)
+
+
+def replicas(kv_heads: int, tp: int) -> int:
+    """On how many of ``tp`` ranks each KV head is."""
+    return max(1, tp // kv_heads)
 
 
 def misfit(query_heads: int, kv_heads: int, tp: int, *, pad: bool = False) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm_ascend_bringup.errors import CheckpointError
-from vllm_ascend_bringup.head_topology import misfit
+from vllm_ascend_bringup.head_topology import clean_sizes, misfit, replicas
 
 _LENGTHS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length",
@@ -16,9 +16,9 @@ _LENGTHS = (
 _TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
 # Settings of what turns pictures, sound and the like into embeddings, as their models spell them.
 _PART = re.compile(
-    r"(vision|visual|image|img|video|audio|speech|sound)(_(\w+_)?(config|processor|encoder))?"
+    r"(vision|visual|vit|image|img|video|audio|speech|sound)(_(\w+_)?(config|processor|encoder))?"
 )
-_VISION = re.compile("vision|visual|image|img")
+_VISION = re.compile("vision|visual|vit|image|img")
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,20 @@ class ModelFacts:
 
     def kv_replicas(self, tp: int) -> int:
         """How many ranks hold a copy of each KV head at this tensor-parallel size."""
-        return max(1, tp // max(1, self.kv_heads))
+        return replicas(self._dividing_kv_heads or 1, tp)
 
-    def allows_tp(self, tp: int) -> bool:
-        """Whether vLLM accepts this size: query heads divide, KV heads divide or replicate."""
+    def misfit(self, tp: int) -> str | None:
+        """Why vLLM refuses this size; None if query heads divide, and KV heads do or replicate."""
+        return misfit(self.query_heads, self._dividing_kv_heads, tp)
+
+    def clean_sizes(self) -> list[int]:
+        """The sizes that vLLM accepts."""
+        return clean_sizes(self.query_heads, self._dividing_kv_heads)
+
+    @property
+    def _dividing_kv_heads(self) -> int:
         # MLA's latent is whole on every rank, so it has no KV heads to divide.
-        kv_heads = self.query_heads if self.attention == "MLA" else self.kv_heads
-        return misfit(self.query_heads, kv_heads, tp) is None
+        return self.query_heads if self.attention == "MLA" else self.kv_heads
 
 
 def model_facts(config: Mapping[str, Any]) -> ModelFacts:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from vllm.logger import init_logger
 
 from vllm_ascend_bringup.errors import PatchError
+from vllm_ascend_bringup.patch_engine import PatchEngine
 from vllm_ascend_bringup.patches.catalog import PATCHES
 from vllm_ascend_bringup.patching import (
     CHANGED,
     GONE,
     MATCHES,
-    PatchEngine,
     Status,
     check,
     chosen,

@@ -29,8 +29,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     os.environ.update(request["environment"])
     if not request["plugin"]:
         without_plugins()
-    engine = dict(request["engine"])
-    made = generate(Path(engine.pop("model")), request["prompts"], request["tokens"], **engine)
+    model = Path(request["model"])
+    made = generate(model, request["prompts"], request["tokens"], **request["engine"])
     logprobs = [[{str(t): p for t, p in step.items()} for step in row] for row in made.logprobs]
     return {"tokens": made.tokens, "logprobs": logprobs}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engine_kit import random_weights
 from testkit import write_checkpoint
+from twin_kit import random_weights
 
 Tensors = dict[str, torch.Tensor]
 VOCABULARY = 512

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engine_kit import allow_amx
-from tiny_pictures import picture, word_tokenizer
+from tiny_pictures import transformers_answer, vllm_answer, word_tokenizer
+
+from vllm_ascend_bringup.tools.engines.engine import allow_amx
 
 _WORDS = ["<pad>", "<s>", "</s>", "<unk>", "<image>", *(f"w{i}" for i in range(123))]
 _PROMPT = "<image> w7 w42 w3"
-_TOKENS = 6
 _IMAGE_SIZE, _PATCH = 28, 14
 
 
 def write(folder: Path) -> list[list[float]]:
-    """Write the checkpoint; returns transformers' own log-probabilities ``[_TOKENS, V]``."""
+    """Write the checkpoint; returns transformers' own log-probabilities ``[TOKENS, V]``."""
     import transformers
 
     hf: Any = transformers
@@ -50,27 +50,12 @@ def write(folder: Path) -> list[list[float]]:
             parameter += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    inputs = processor(text=_PROMPT, images=picture(_IMAGE_SIZE), return_tensors="pt")
-    with torch.no_grad():
-        found = model.generate(**inputs, max_new_tokens=_TOKENS, min_new_tokens=_TOKENS,
-                               do_sample=False, output_logits=True,
-                               return_dict_in_generate=True)  # fmt: skip
-    rows: list[list[float]] = torch.stack(found.logits)[:, 0].log_softmax(-1).tolist()
-    return rows
+    return transformers_answer(model, processor, _PROMPT, _IMAGE_SIZE)
 
 
 def answer(folder: Path) -> list[dict[str, float]]:
     """vLLM's log-probabilities, by token id."""
-    from vllm import LLM, SamplingParams
-
-    engine = LLM(
-        str(folder), enforce_eager=True, max_model_len=128, gpu_memory_utilization=0.3,
-        dtype="float32",
-    )  # fmt: skip
-    sampling = SamplingParams(temperature=0, max_tokens=_TOKENS, logprobs=5, ignore_eos=True)
-    request = {"prompt": _PROMPT, "multi_modal_data": {"image": picture(_IMAGE_SIZE)}}
-    steps = engine.generate([request], sampling)[0].outputs[0].logprobs
-    return [{str(token): p.logprob for token, p in step.items()} for step in steps]
+    return vllm_answer(folder, _PROMPT, _IMAGE_SIZE)
 
 
 def main(ask: str, answered: str) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tiny_pictures import picture, word_tokenizer
+from tiny_pictures import transformers_answer, vllm_answer, word_tokenizer
 
 from vllm_ascend_bringup.tools.engines.child import ChildError, in_child
 from vllm_ascend_bringup.tools.engines.engine import generate_in_ranks, rank_arguments, set_up
@@ -19,11 +19,11 @@ _NAMES = ["<pad>", "<s>", "</s>", "<unk>", "<|image_pad|>", "<|video_pad|>", "<|
           "<|vision_end|>"]  # fmt: skip
 _WORDS = [*_NAMES, *(f"w{i}" for i in range(120))]
 _PROMPT = "<|vision_start|> <|image_pad|> <|vision_end|> w7 w42 w3"
-_TOKENS, _SIDE, _HEADS = 6, 56, 3
+_SIDE, _HEADS = 56, 3
 
 
 def write(folder: Path) -> list[list[float]]:
-    """Write the checkpoint; returns transformers' own log-probabilities ``[_TOKENS, V]``."""
+    """Write the checkpoint; returns transformers' own log-probabilities ``[TOKENS, V]``."""
     import torch
     import transformers
 
@@ -57,28 +57,16 @@ def write(folder: Path) -> list[list[float]]:
             parameter += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    model.generation_config.eos_token_id = None
-    inputs = processor(text=_PROMPT, images=picture(_SIDE), return_tensors="pt")
-    with torch.no_grad():
-        found = model.generate(**inputs, max_new_tokens=_TOKENS, do_sample=False,
-                               output_logits=True, return_dict_in_generate=True)  # fmt: skip
-    rows: list[list[float]] = torch.stack(found.logits)[:, 0].log_softmax(-1).tolist()
-    return rows
+    return transformers_answer(model, processor, _PROMPT, _SIDE)
 
 
 def answer(folder: Path, mode: str) -> list[dict[str, float]]:
     """vLLM's log-probabilities, by token id. ``mode``: --mm-encoder-tp-mode."""
-    from vllm import LLM, SamplingParams
-
-    engine = LLM(
-        str(folder), enforce_eager=True, max_model_len=128, gpu_memory_utilization=0.3,
-        dtype="float32", mm_encoder_tp_mode=mode, limit_mm_per_prompt={"image": 1, "video": 0},
+    only_images = {"image": 1, "video": 0}
+    return vllm_answer(
+        folder, _PROMPT, _SIDE, mm_encoder_tp_mode=mode, limit_mm_per_prompt=only_images,
         **rank_arguments(),
     )  # fmt: skip
-    sampling = SamplingParams(temperature=0, max_tokens=_TOKENS, logprobs=5, ignore_eos=True)
-    request = {"prompt": _PROMPT, "multi_modal_data": {"image": picture(_SIDE)}}
-    steps = engine.generate([request], sampling)[0].outputs[0].logprobs
-    return [{str(token): p.logprob for token, p in step.items()} for step in steps]
 
 
 def main(folder: Path, answered: Path) -> None:

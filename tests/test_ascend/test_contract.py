@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ascend_source import MARKS
 
 from vllm_ascend_bringup import ascend_layers
 from vllm_ascend_bringup.hardware import CHIPS
@@ -22,20 +23,7 @@ from vllm_ascend_bringup.native import COMPRESSED_TENSORS, Need, chooses, decide
 from vllm_ascend_bringup.tools.demo import CHECKPOINT
 from vllm_ascend_bringup.tools.vllm_server import CPU_ENVIRONMENT
 
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted((ROOT / ".vllm-ascend").glob("*"))
-
-pytestmark = [
-    pytest.mark.ascend,
-    pytest.mark.skipif(not SOURCES, reason="no vllm-ascend source; `make test-ascend` fetches it"),
-]
-
-
-@pytest.fixture(params=SOURCES, ids=lambda folder: folder.name)
-def source(request: pytest.FixtureRequest) -> Path:
-    """The folder that holds one version's ``vllm_ascend``."""
-    folder: Path = request.param
-    return folder
+pytestmark = MARKS
 
 
 def tree(source: Path, module: str) -> ast.Module | None:

@@ -14,27 +14,17 @@ from typing import Any
 
 import pytest
 import torch
+from ascend_source import MARKS
 
 from vllm_ascend_bringup.patches.ascend_norm import norm
 from vllm_ascend_bringup.patches.catalog import PATCHES
 from vllm_ascend_bringup.patching import MATCHES, check, fingerprint, source_version
 from vllm_ascend_bringup.tools.vllm_server import CPU_ENVIRONMENT
 
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted((ROOT / ".vllm-ascend").glob("*"))
 HEADS, ADDED, D, EPS = 5, 3, 8, 1e-6
 WIDTH, MEAN_OVER = (HEADS + ADDED) * D, HEADS * D
 
-pytestmark = [
-    pytest.mark.ascend,
-    pytest.mark.skipif(not SOURCES, reason="no vllm-ascend source; `make test-ascend` fetches it"),
-]
-
-
-@pytest.fixture(params=SOURCES, ids=lambda folder: folder.name)
-def source(request: pytest.FixtureRequest) -> Path:
-    folder: Path = request.param
-    return folder
+pytestmark = MARKS
 
 
 @pytest.fixture

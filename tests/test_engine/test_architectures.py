@@ -15,18 +15,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from engine_kit import (
-    EngineError,
-    Generation,
-    Twins,
-    fuse_experts,
-    prompts,
-    random_weights,
-    run_engine,
-    write_twins,
-)
+from engine_kit import EngineError, Generation, prompts, run_engine
 from safetensors.torch import load_file
 from testkit import LOGPROB_TOLERANCE, write_checkpoint
+from twin_kit import Twins, fuse_experts, random_weights, write_twins
 
 pytestmark = pytest.mark.engine
 hf: Any = transformers

@@ -11,7 +11,6 @@ import pytest
 import torch
 from engine_kit import (
     EngineError,
-    engine_arguments,
     prompts,
     run_engine,
     run_script,
@@ -23,6 +22,7 @@ from testkit import write_checkpoint
 from vllm_ascend_bringup.errors import ServeError
 from vllm_ascend_bringup.tools.demo import CHECKPOINT
 from vllm_ascend_bringup.tools.demo.facts import FACTS
+from vllm_ascend_bringup.tools.engines.engine import SMALL
 from vllm_ascend_bringup.tools.vllm_server import CPU_ARGUMENTS, CPU_ENVIRONMENT, VllmServer
 
 pytestmark = pytest.mark.engine
@@ -231,7 +231,7 @@ def _edited(tmp_path: Path, edit: str) -> Any:
     script = tmp_path / "edited.py"
     script.write_text(_ENGINE_FROM_EDITED_CONFIG)
     settings = json.loads((CHECKPOINT / "config.json").read_text())["quantization_config"]
-    engine = engine_arguments(CHECKPOINT)
+    engine = {"model": str(CHECKPOINT), **SMALL}
     return run_script(script, {"engine": engine, "edit": edit, "settings": settings})[0]
 
 

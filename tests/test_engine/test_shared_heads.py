@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every model whose ranks could not share KV heads: real vLLM with and without the plugin."""
 
+import json
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
-from engine_kit import EngineError, prompts, run_engine
+import torch
+from engine_kit import prompts
 
 from vllm_ascend_bringup.patches.catalog import PATCHES
 from vllm_ascend_bringup.plugin import TESTED_VLLM
 from vllm_ascend_bringup.tools.conformance.results import TOLERANCE
 from vllm_ascend_bringup.tools.qk_norm.results import PROMPTS, Result
 from vllm_ascend_bringup.tools.vllm_registry import installed_vllm
+from vllm_ascend_bringup.tools.vllm_server import CPU_ARGUMENTS, CPU_ENVIRONMENT, VllmServer
 
 ALL = f"{PROMPTS} of {PROMPTS}"
 # What vLLM alone says when ranks share KV heads; MiniMax-M2 is right there, but not on CPU. OLMo 2
@@ -87,20 +90,35 @@ def test_without_the_plugin_they_do_not(rows: Rows, architecture: str) -> None:
 
 
 @pytest.mark.engine
-def test_ranks_that_vllm_starts_itself_are_patched_too(tmp_path: Path) -> None:
-    """Above, every rank is a child of the tool; here vLLM spawns them, as when it serves."""
+def test_a_server_of_two_ranks_is_patched_too(tmp_path: Path) -> None:
+    """Above, every rank is a child of the tool; here `vllm serve` starts them, and answers HTTP."""
     from vllm_ascend_bringup.tools.qk_norm.models import MODELS, VOCABULARY, write
 
-    folder = write(MODELS["InternLM2ForCausalLM"], 1, tmp_path).folder
-    options: dict[str, Any] = {
-        "dtype": "float32", "tokens": 8, "trust_remote_code": True, "spawned": True,
-    }  # fmt: skip
-    asked = prompts(VOCABULARY)
-    one, two = (run_engine(folder, asked, tp=tp, **options) for tp in (1, 2))
-    assert two.tokens == one.tokens
-    off = {"VLLM_ASCEND_BRINGUP_PATCHES": "off"}
-    with pytest.raises(EngineError, match="is invalid for input of size"):
-        run_engine(folder, asked, tp=2, environment=off, **options)
+    checkpoint = write(MODELS["OlmoeForCausalLM"], 1, tmp_path)
+    checkpoint.reference.generation_config.eos_token_id = None
+    arguments = [
+        *CPU_ARGUMENTS, "--max-model-len", "128", "--tensor-parallel-size", "2", "--dtype",
+        "float32", "--skip-tokenizer-init", "--served-model-name", "m",
+    ]  # fmt: skip
+    server = VllmServer(
+        str(checkpoint.folder), arguments, environment=CPU_ENVIRONMENT, log=tmp_path / "log"
+    )
+    with server:
+        for prompt in prompts(VOCABULARY):
+            asked = {
+                "model": "m", "prompt": prompt, "temperature": 0, "max_tokens": 8,
+                "ignore_eos": True, "return_token_ids": True, "detokenize": False,
+            }  # fmt: skip
+            request = urllib.request.Request(
+                server.url + "/completions", json.dumps(asked).encode(),
+                {"Content-Type": "application/json"},
+            )  # fmt: skip
+            with urllib.request.urlopen(request, timeout=120) as reply:
+                found = json.load(reply)["choices"][0]["token_ids"]
+            expected = checkpoint.reference.generate(
+                torch.tensor([prompt]), max_new_tokens=8, do_sample=False
+            )
+            assert found == expected[0, len(prompt) :].tolist()
 
 
 def test_every_architecture_of_a_patch_that_runs_on_cpu_is_examined() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from vllm_ascend_bringup.errors import SettingsError
 from vllm_ascend_bringup.patches.catalog import PATCHES
-from vllm_ascend_bringup.patching import ABSENT, CHANGED, Status
+from vllm_ascend_bringup.patching import ABSENT, CHANGED, MATCHES, Status
 from vllm_ascend_bringup.tools import tp_scan
 from vllm_ascend_bringup.tools.checkpoint_report import report_checkpoint
 from vllm_ascend_bringup.tools.demo import CHECKPOINT
@@ -55,6 +55,9 @@ INTERN = config("InternVLChatModel", 32, 8, vision_config={"num_attention_heads"
          "--mm-encoder-tp-mode data"),
         (LLAVA, 4, BREAKS, "the 6 heads of its encoder for pictures do not divide by 4",
          "choose TP=1 or 2 or 3 or 6, or serve text only: --limit-mm-per-prompt"),
+        ({**LLAVA, "architectures": ["Molmo2ForConditionalGeneration"],
+          "vit_config": LLAVA["vision_config"], "vision_config": None}, 4, BREAKS,
+         "the 6 heads of its encoder for pictures do not divide by 4", "choose TP=1 or 2"),
         (mla(64), 4, COSTS, "MLA has 16 heads on a rank; in graph mode its operator takes 32, 64, "
          "128", "choose TP=1 or 2, or serve with --enforce-eager"),
         (mla(16), 1, COSTS, "MLA has 16 heads on a rank", "no size does without, or serve with"),
@@ -102,6 +105,27 @@ def test_a_patch_that_does_not_fit_is_no_cure(monkeypatch: pytest.MonkeyPatch) -
     first, _ = scan_tp(OLMOE, 8, installed_vllm(), "auto")
     assert first.severity == BREAKS
     assert "patch olmoe does not fit this vllm (changed), or choose TP=1 or 2 or 4" in first.cure
+
+
+@pytest.mark.parametrize(
+    ("state", "setting", "cure"),
+    [
+        (MATCHES, "auto", None),
+        (MATCHES, "off", "unset VLLM_ASCEND_BRINGUP_PATCHES, so that patch ascend_norm stands in"),
+        (CHANGED, "auto", "patch ascend_norm does not fit this vllm_ascend (changed)"),
+        (ABSENT, "off", None),  # off Ascend, vLLM's own norm is right
+    ],
+)
+def test_a_model_that_vllm_ascend_answers_wrongly_at_any_size(
+    state: str, setting: str, cure: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tp_scan, "check", lambda patch, versions: Status(patch, state, None))
+    settings = config("NVLM_D", 64, 8, vision_config={"num_attention_heads": 25})
+    found = scan_tp(settings, 8, installed_vllm(), setting)
+    assert [finding.severity for finding in found] == [BREAKS] * (2 if cure else 0)
+    if cure:
+        assert found[0].cure == cure
+        assert found[0].why == ("vllm_ascend's own AscendRMSNorm answers wrongly, without an error")
 
 
 def test_without_vllm_the_patch_is_taken_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from vllm_ascend_bringup.errors import BringupError, LoadError, SettingsError
 from vllm_ascend_bringup.loaded import loaded_tensors
 from vllm_ascend_bringup.settings import PREFIX, read_settings
 from vllm_ascend_bringup.tools.audit.report import AuditReport, judge
+from vllm_ascend_bringup.tools.checkpoint_report import recipe_in_force
 from vllm_ascend_bringup.tools.tp_scan import BREAKS, scan_tp
 from vllm_ascend_bringup.tools.vllm_registry import installed_vllm
 from vllm_ascend_bringup.tools.vllm_server import CPU_ENVIRONMENT
@@ -33,7 +34,9 @@ _TAIL = 4  # lines of an exception's text, more than any vLLM raises on purpose
 def audit(path: str | Path, tp: int = 1) -> AuditReport:
     """Gather and judge. Raises BringupError if the checkpoint or its class cannot be examined."""
     checkpoint = read_checkpoint(path)
-    about_tp = scan_tp(checkpoint.config, tp, installed_vllm(), read_settings().patches)
+    settings, vllm = read_settings(), installed_vllm()
+    _, config, _ = recipe_in_force(checkpoint, settings, vllm)
+    about_tp = scan_tp(config, tp, vllm, settings.patches)
     try:
         found = probe(checkpoint, tp)
     except LoadError as error:

@@ -53,13 +53,11 @@ def counts(results: Sequence[Result]) -> str:
     return f"{len(results)} architectures: {listed}."
 
 
-def document(
-    results: Sequence[Result], places: Mapping[str, str], versions: Mapping[str, str]
-) -> str:
-    """The whole document."""
+def document(results: Sequence[Result], places: Mapping[str, str], versions: str) -> str:
+    """The whole document. ``versions``: a sentence about what was run."""
     head = _HEAD.format(
         tolerance=TOLERANCE,
-        versions=", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        versions=versions,
         counts=counts(results),
     )
     return head + "".join(row(result, places[result.architecture]) + "\n" for result in results)

@@ -19,7 +19,12 @@ from vllm_ascend_bringup.tools.conformance.architectures import (
 from vllm_ascend_bringup.tools.conformance.results import Result
 from vllm_ascend_bringup.tools.conformance.twins import Twins, write_twins
 from vllm_ascend_bringup.tools.engines.child import ChildError, in_child
-from vllm_ascend_bringup.tools.engines.engine import Generation, generate, without_plugins
+from vllm_ascend_bringup.tools.engines.engine import (
+    Generation,
+    generate,
+    random_prompts,
+    without_plugins,
+)
 
 hf: Any = transformers
 
@@ -120,8 +125,4 @@ def _difference(folder: Path, name: str, generation: Generation) -> float:
 
 
 def _prompts() -> list[list[int]]:
-    generator = torch.Generator().manual_seed(1)
-    return [
-        torch.randint(3, VOCABULARY, (length,), generator=generator).tolist()
-        for length in _PROMPT_LENGTHS
-    ]
+    return random_prompts(VOCABULARY, _PROMPT_LENGTHS)

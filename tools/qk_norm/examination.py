@@ -14,6 +14,7 @@ from vllm_ascend_bringup.tools.engines.engine import (
     Generation,
     generate,
     generate_in_ranks,
+    random_prompts,
     without_plugins,
 )
 from vllm_ascend_bringup.tools.qk_norm.models import VOCABULARY, TinyModel, write
@@ -97,7 +98,4 @@ def _difference(model: TinyModel, kv_heads: int, folder: Path, generation: Gener
 
 
 def _prompts() -> list[list[int]]:
-    generator = torch.Generator().manual_seed(1)
-    return [
-        torch.randint(3, VOCABULARY, (length,), generator=generator).tolist() for length in _LENGTHS
-    ]
+    return random_prompts(VOCABULARY, _LENGTHS)

@@ -7,6 +7,7 @@ which partners it needs, which shapes they may have, and how to bring them into 
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -119,7 +120,7 @@ class Unfit(Exception):
     """Raised by ``WeightFormat.layouts``; its text says what the format would have wanted."""
 
 
-class WeightFormat:
+class WeightFormat(ABC):
     """Base of all formats: fp8 codes and one scale that is multiplied.
 
     A subclass sets ``id`` and ``title``, says in ``layouts`` which scale shapes it accepts, and
@@ -133,12 +134,12 @@ class WeightFormat:
     needs: frozenset[str] = frozenset()  # roles beside "scale"
     allows: frozenset[str] = frozenset()  # roles it can do without
 
+    @abstractmethod
     def layouts(self, stored: Stored, scheme: Scheme) -> Mapping[Shape, Layout]:
         """Each accepted shape of the scale as stored -> the layout it means.
 
         Raises Unfit if something other than the scale's shape is wrong.
         """
-        raise NotImplementedError
 
     def outputs(self, pairing: "Pairing") -> tuple[tuple[str, Shape], ...]:
         """Name and shape of each weight that decoding hands on, from headers alone."""
