@@ -6,7 +6,9 @@ from types import MappingProxyType
 _FLASH_ATTENTION = "vllm_ascend_bringup.kernels.flash_attention"
 _FP4_DEQUANT = "vllm_ascend_bringup.kernels.fp4_dequant"
 _FP8_DEQUANT = "vllm_ascend_bringup.kernels.fp8_dequant"
+_FUSED_INFER = "vllm_ascend_bringup.kernels.fused_infer_attention"
 _INT_DEQUANT = "vllm_ascend_bringup.kernels.int_dequant"
+_MLA_DECODE = "vllm_ascend_bringup.kernels.mla_decode"
 _NZ_LAYOUT = "vllm_ascend_bringup.kernels.nz_layout"
 _NZ_MASK = "vllm_ascend_bringup.kernels.nz_mask"
 _PAGED_ATTENTION = "vllm_ascend_bringup.kernels.paged_attention"
@@ -32,12 +34,16 @@ KERNELS = MappingProxyType(
                 "reference": f"{_FP8_DEQUANT}.reference:fp8_dequant",
             }
         ),
+        "fused_infer_attention": MappingProxyType(
+            {"reference": f"{_FUSED_INFER}.reference:fused_infer_attention"}
+        ),
         "int_dequant": MappingProxyType(
             {
                 "numba": f"{_INT_DEQUANT}.numba_kernel:int_dequant",
                 "reference": f"{_INT_DEQUANT}.reference:int_dequant",
             }
         ),
+        "mla_decode": MappingProxyType({"reference": f"{_MLA_DECODE}.reference:mla_decode"}),
         "nz_layout": MappingProxyType({"reference": f"{_NZ_LAYOUT}.reference:to_nz"}),
         "nz_mask": MappingProxyType({"reference": f"{_NZ_MASK}.reference:mask_rows"}),
         "paged_attention": MappingProxyType(

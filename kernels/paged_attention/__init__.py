@@ -31,6 +31,21 @@ def paged_attention(
 
     Raises ValueError if the arguments do not fit together.
     """
+    check_queries(query, num_heads, num_kv_heads, block_table, context_lens)
+    choose("paged_attention", implementation)(
+        query, key_cache, value_cache, num_kv_heads, scale_value, block_table, context_lens, out,
+        nz=nz,
+    )  # fmt: skip
+
+
+def check_queries(
+    query: "torch.Tensor",
+    num_heads: int,
+    num_kv_heads: int,
+    block_table: "torch.Tensor",
+    context_lens: "torch.Tensor",
+) -> None:
+    """Raise ValueError unless there is one query, one table row and one length per request."""
     import torch
 
     if query.dim() != 3 or query.shape[1] != num_heads or num_heads % num_kv_heads:
@@ -40,7 +55,3 @@ def paged_attention(
         if tensor.dtype != torch.int32 or len(tensor) != len(query):
             found = f"{tensor.dtype} {list(tensor.shape)}"
             raise ValueError(f"{name} {found}: expected torch.int32, a row for each query")
-    choose("paged_attention", implementation)(
-        query, key_cache, value_cache, num_kv_heads, scale_value, block_table, context_lens, out,
-        nz=nz,
-    )  # fmt: skip

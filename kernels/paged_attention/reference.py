@@ -3,7 +3,7 @@
 
 import torch
 
-from vllm_ascend_bringup.kernels.attention_core import attend, read_cache
+from vllm_ascend_bringup.kernels.attention_core import attend_tokens
 
 
 def verify() -> tuple[bool, str]:
@@ -24,9 +24,7 @@ def paged_attention(
     nz: bool,
 ) -> None:
     """See the package."""
-    for row, (blocks, length) in enumerate(zip(block_table, context_lens.tolist(), strict=True)):
-        key, value = (
-            read_cache(cache, blocks, length, num_kv_heads, nz=nz)
-            for cache in (key_cache, value_cache)
-        )
-        out[row : row + 1] = attend(query[row : row + 1], key, value, scale).to(out.dtype)
+    found = attend_tokens(
+        query, [key_cache], value_cache, block_table, context_lens, num_kv_heads, scale, nz=nz
+    )
+    out[:] = found.to(out.dtype)

@@ -29,10 +29,11 @@ def splitfuse_attention(
 ) -> None:
     """See the package."""
     first = 0
-    for blocks, length, count in zip(block_table, contexts, queries, strict=True):
-        rows = slice(first, first + count)
+    lengths = torch.tensor(contexts)
+    for request, (length, count) in enumerate(zip(contexts, queries, strict=True)):
+        rows, own = slice(first, first + count), slice(request, request + 1)
         key, value = (
-            read_cache(cache, blocks, length, num_kv_heads, nz=nz)
+            read_cache(cache, block_table[own], lengths[own], num_kv_heads, nz=nz)[0]
             for cache in (key_cache, value_cache)
         )
         cells = mask_cells(mask, rows, length)

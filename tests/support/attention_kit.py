@@ -64,13 +64,14 @@ class Batch:
 
 def random_batch(
     seed: int, *, nz: bool, dtype: torch.dtype, decode: bool = False, fresh: bool = False,
-    longest: int = 70,
+    longest: int = 70, kv_heads: int | None = None, size: int | None = None,
 ) -> Batch:  # fmt: skip
     """decode: one query token each. fresh: no tokens before them."""
     chance = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
     block_size = chance.choice([16, 64, 128])
-    kv_heads, size = chance.choice([1, 2, 4]), chance.choice([16, 48, 64])
+    drawn_heads, drawn_size = chance.choice([1, 2, 4]), chance.choice([16, 48, 64])
+    kv_heads, size = kv_heads or drawn_heads, size or drawn_size
     heads = kv_heads * chance.choice([1, 2, 3])
     queries, contexts = [], []
     for _ in range(chance.randint(1, 5)):

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The definition of fused_infer_attention, in torch, on whatever device its arguments are."""
+
+from collections.abc import Sequence
+
+import torch
+
+from vllm_ascend_bringup.kernels.attention_core import attend, attend_tokens, read_cache
+
+
+def verify() -> tuple[bool, str]:
+    """Runs everywhere."""
+    return True, ""
+
+
+def fused_infer_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    queries: Sequence[int],
+    keys: Sequence[int],
+    table: torch.Tensor | None,
+    query_rope: torch.Tensor | None,
+    key_rope: torch.Tensor | None,
+    kv_heads: int,
+    scale: float,
+    band: tuple[int, int] | None,
+) -> torch.Tensor:
+    """See the package; caches ``[blocks, block_size, KV, d]``. band: keys seen before and after
+    a query's own, None for all.
+    """
+    key_parts = [key] if key_rope is None else [key, key_rope]
+    if query_rope is not None:
+        query = torch.cat([query, query_rope], -1)
+    lengths = torch.tensor(keys)
+    # A single query is its request's last token: nothing comes after it, what is before is seen.
+    if (
+        table is not None
+        and max(queries) == min(queries) == 1
+        and (not band or band[0] >= max(keys))
+    ):
+        found = attend_tokens(query, key_parts, value, table, lengths, kv_heads, scale, nz=False)
+        return found.to(query.dtype)
+    out = query.new_empty(*query.shape[:2], value.shape[-1])
+    first, first_key = 0, 0
+    for request, (count, length) in enumerate(zip(queries, keys, strict=True)):
+        rows, key_rows = slice(first, first + count), slice(first_key, first_key + length)
+        own = slice(request, request + 1)
+        *own_key, own_value = (
+            part[key_rows]
+            if table is None
+            else read_cache(part, table[own], lengths[own], kv_heads, nz=False)[0]
+            for part in (*key_parts, value)
+        )
+        seen = _seen(count, length, band, query.device)
+        found = attend(query[rows], torch.cat(own_key, -1), own_value, scale, seen)
+        out[rows] = found.to(out.dtype)
+        first, first_key = first + count, first_key + length
+    return out
+
+
+def _seen(
+    queries: int, keys: int, band: tuple[int, int] | None, device: torch.device
+) -> torch.Tensor | None:
+    if band is None:
+        return None
+    before, after = band
+    positions = torch.arange(keys - queries, keys, device=device)[:, None]
+    columns = torch.arange(keys, device=device)
+    return (columns >= positions - before) & (columns <= positions + after)
