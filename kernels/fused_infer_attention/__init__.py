@@ -111,7 +111,8 @@ def _check_mask(mask: "torch.Tensor | None", sparse_mode: int) -> None:
 def _blocks_first(cache: "torch.Tensor", kv_heads: int, block_size: int) -> "torch.Tensor":
     """A cache of either shape as ``[blocks, block_size, KV, d]``."""
     if cache.dim() == 3 and cache.shape[1] == block_size and cache.shape[2] % kv_heads == 0:
-        return cache.unflatten(2, (kv_heads, -1))
+        blocks, _, columns = cache.shape
+        return cache.reshape(blocks, block_size, kv_heads, columns // kv_heads)
     if cache.dim() == 4 and cache.shape[1:3] == (kv_heads, block_size):
         return cache.transpose(1, 2)
     raise ValueError(
