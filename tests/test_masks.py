@@ -95,7 +95,7 @@ def test_the_prompt_mask_grows_by_doubling_and_is_kept() -> None:
 
 
 def test_nothing_is_hidden_without_causality() -> None:
-    made = LegacyMasks(torch.float16, CPU).everything_visible(17)
+    made = LegacyMasks(torch.float16, CPU).prompt(17, causal=False)
     assert made.shape == (1, 2, 32, 16)
     assert not made.any()
 

@@ -67,6 +67,12 @@ class PatchError(BringupError):
     exit_code = 10
 
 
+class PlatformError(BringupError):
+    """Something that the chip, or the reference platform that stands for it, does not do."""
+
+    exit_code = 11
+
+
 def listed(names: "list[str] | tuple[str, ...] | set[str]", limit: int = 8) -> str:
     """Join names for a message, at most ``limit`` of them, sorted, with a count of the rest."""
     ordered = sorted(names)

@@ -18,6 +18,12 @@ class Chip:
     are served in, by torch's names. ``executes``: the codes its matrix units take as stored:
     "int8", "int4", "fp8" (scales are applied to the product), "mxfp8", "mxfp4" (scales are part
     of the operands).
+
+    Of its attention: ``nz_cache``: keys and values lie in FRACTAL_NZ, and attention of prompts
+    takes a whole mask; None where this project does not know. ``block_sizes``: of the KV cache,
+    the preferred one first. ``block_elements``: the most that block size times head size may be.
+    ``largest_head``: head sizes are multiples of 16 up to it. ``mla``: whether there is an operator
+    for it. 0 and () mean that nothing limits them.
     """
 
     id: str
@@ -25,6 +31,19 @@ class Chip:
     device_type: str
     dtypes: tuple[str, ...]
     executes: frozenset[str]
+    nz_cache: bool | None = None
+    block_sizes: tuple[int, ...] = ()
+    block_elements: int = 0
+    largest_head: int = 0
+    mla: bool = True
+
+    def block_size(self, head_size: int) -> int | None:
+        """The preferred size of a KV cache block for heads of this size; None if none serves."""
+        if self.largest_head and (head_size % 16 or head_size > self.largest_head):
+            return None
+        fits = (size for size in self.block_sizes
+                if not self.block_elements or size * head_size <= self.block_elements)  # fmt: skip
+        return next(fits, None)
 
 
 _BOTH = ("bfloat16", "float16")
@@ -37,10 +56,25 @@ _BOTH = ("bfloat16", "float16")
 #   on Ascend A5"), quantization/methods/{w8a8_mxfp8,w4a8_mxfp4}.py; docs, feature_guide/
 #   expert_parallelism_load_balancer.md (int4: W4A16 but for load balancing); CANN ops-nn,
 #   aclnnQuantMatmulV5.md (on the 950 a superset of V3 and V4, which take int8).
+# - caches and blocks: get_kv_cache_shape and get_supported_kernel_block_sizes in
+#   attention/attention_v1.py and _310p/attention/attention_v1.py; _310p/model_runner_310p.py has
+#   _ATTENTION_BLOCK_SIZE_LIMIT and refuses MLA. Head sizes of the 310P: host checks of its
+#   attention in ascend-transformer-boost (ddcc8b62).
 _CHIPS = (
-    Chip("a2", "Atlas A2", "A2", _BOTH, frozenset({"int8", "int4"})),
-    Chip("a3", "Atlas A3", "A3", _BOTH, frozenset({"int8", "int4"})),
-    Chip("310p", "Ascend 310P", "_310P", ("float16",), frozenset({"int8"})),
+    Chip("a2", "Atlas A2", "A2", _BOTH, frozenset({"int8", "int4"}), False, (128,)),
+    Chip("a3", "Atlas A3", "A3", _BOTH, frozenset({"int8", "int4"}), False, (128,)),
+    Chip(
+        "310p",
+        "Ascend 310P",
+        "_310P",
+        ("float16",),
+        frozenset({"int8"}),
+        True,
+        (128, 64),
+        block_elements=128 * 128,
+        largest_head=256,
+        mla=False,
+    ),
     Chip("950", "Ascend 950", "A5", _BOTH, frozenset({"int8", "int4", "fp8", "mxfp8", "mxfp4"})),
 )
 CHIPS: Mapping[str, Chip] = MappingProxyType({chip.id: chip for chip in _CHIPS})
@@ -48,6 +82,9 @@ CHIPS: Mapping[str, Chip] = MappingProxyType({chip.id: chip for chip in _CHIPS})
 # Query heads per KV head and rank that MLA's attention kernel takes in graph mode. vllm-ascend's
 # docs/source/faqs.md quotes its refusal of others; later CANN versions may take 1 to 16 as well.
 MLA_GRAPH_HEADS = frozenset({32, 64, 128})
+
+# vllm-ascend's NPUPlatform.supported_quantization, all chips alike.
+QUANTIZATION = ("ascend", "compressed-tensors", "fp8", "deepseek_v4_fp8")
 
 
 def installed_chip() -> Chip | None:

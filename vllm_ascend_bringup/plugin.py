@@ -46,6 +46,7 @@ def register() -> str:
             f"a vLLM from {TESTED_VLLM[0]} to {TESTED_VLLM[1]}",
             "install one of these, or serve without the plugin: VLLM_PLUGINS=",
         ) from error
+    _check_platform(settings.platform)
     _allow_amx()
     if isinstance(vllm_configs.get_config_parser("hf"), BringupConfigParser):
         return _log(logger, "registered already")
@@ -68,10 +69,15 @@ def register() -> str:
 def platform() -> str | None:
     """Entry point ``vllm.platform_plugins``: the platform class to use, or None for vLLM's choice.
 
-    None wherever vllm-ascend's own platform will activate, because vLLM refuses to start with two
-    out-of-tree platforms. A user who allowlists this plugin in VLLM_PLUGINS and not vllm-ascend's
-    gets a subclass of vllm-ascend's platform instead.
+    A reference platform where the settings name one. Otherwise None wherever vllm-ascend's own
+    platform will activate, because vLLM refuses to start with two out-of-tree platforms. A user
+    who allowlists this plugin in VLLM_PLUGINS and not vllm-ascend's gets a subclass of
+    vllm-ascend's platform instead.
     """
+    chosen_platform = read_settings().platform
+    if chosen_platform != "auto":
+        chip = chosen_platform.removeprefix("reference-")
+        return f"vllm_ascend_bringup.reference.platform.Reference{chip.upper()}"
     if find_spec("vllm_ascend") is None:
         return None
     found = {plugin.name for plugin in entry_points(group="vllm.platform_plugins")}
@@ -80,6 +86,22 @@ def platform() -> str | None:
     if _ASCEND_PLUGIN in chosen or allowed is None:
         return None
     return "vllm_ascend_bringup.npu_platform.BringupNPUPlatform"
+
+
+def _check_platform(chosen: str) -> None:
+    """Raise SettingsError if vLLM runs on another platform than the reference platform asked for.
+
+    vLLM catches what ``platform`` raises, so it is said here, where errors end the start.
+    """
+    from vllm.platforms import current_platform
+
+    if chosen != "auto" and current_platform.device_name != chosen:
+        raise SettingsError(
+            f"VLLM_ASCEND_BRINGUP_PLATFORM={chosen}, but vLLM runs on "
+            f"{type(current_platform).__name__}",
+            "a CPU build of vLLM and no other platform plugin",
+            "unset it, or allow this plugin only: VLLM_PLUGINS=" + PLUGIN,
+        )
 
 
 def _allow_amx() -> None:

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vllm_ascend_bringup.errors import SettingsError, listed
+from vllm_ascend_bringup.hardware import CHIPS
 
 PREFIX = "VLLM_ASCEND_BRINGUP_"
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "DEQUANT": ("auto", "always", "never"),
     "AUDIT": ("error", "warn"),
+    "PLATFORM": (
+        "auto",
+        *(f"reference-{chip.id}" for chip in CHIPS.values() if chip.nz_cache is not None),
+    ),
 }
 _KNOWN = (*_CHOICES, "THREADS", "RECIPES", "PATCHES")
 
@@ -26,7 +31,8 @@ class Settings:
     nothing consumed or a parameter that nothing filled is an ``error`` or a ``warn``-ing.
     ``threads``: decode threads per process, or None for cores / ranks on this machine.
     ``recipes``: a recipe of the user's or a folder of them. ``patches``: ``auto``, ``off`` or names
-    of patches, separated by commas.
+    of patches, separated by commas. ``platform``: ``auto`` for vLLM's choice, or
+    ``reference-CHIP``, which computes on a CPU what that chip would.
     """
 
     dequant: str = "auto"
@@ -34,6 +40,7 @@ class Settings:
     threads: int | None = None
     recipes: Path | None = None
     patches: str = "auto"
+    platform: str = "auto"
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -55,7 +62,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     recipes = Path(given["RECIPES"]) if given.get("RECIPES") else None
     threads = _threads(given.get("THREADS", "auto"))
     patches = given.get("PATCHES") or "auto"
-    return Settings(values["DEQUANT"], values["AUDIT"], threads, recipes, patches)
+    return Settings(
+        values["DEQUANT"], values["AUDIT"], threads, recipes, patches, values["PLATFORM"]
+    )
 
 
 def _choice(name: str, value: str) -> str:

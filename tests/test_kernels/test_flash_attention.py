@@ -36,7 +36,7 @@ def test_random_batches() -> None:
 
 def test_without_causality_every_key_is_seen() -> None:
     batch = random_batch(5, nz=True, dtype=torch.float16, fresh=True)
-    found = run(batch, MASKS.everything_visible(max(batch.queries)))
+    found = run(batch, MASKS.prompt(max(batch.queries), causal=False))
     # The last token of each request sees all its keys in both; another one does not.
     last = torch.tensor(batch.queries).cumsum(0) - 1
     assert_one_rounding(found[last], batch.exact()[last])

@@ -113,18 +113,22 @@ class LegacyMasks:
     """Masks for the operators that add what they are given, for one dtype on one device.
 
     budget: bytes that the rows of one call may take. Nothing is kept on the class: two of them do
-    not know of each other.
+    not know of each other. window: how many keys a query sees at most, itself included.
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device, budget: int = 32 << 20) -> None:
         self.dtype, self.device, self.budget = dtype, device, budget
         self._prompt: dict[int | None, torch.Tensor] = {}
 
-    def prompt(self, longest: int, *, window: int | None = None) -> torch.Tensor:
-        """Causal, for prompts of up to ``longest`` tokens: ``[1, side / 16, side, 16]``.
+    def prompt(
+        self, longest: int, *, causal: bool = True, window: int | None = None
+    ) -> torch.Tensor:
+        """For prompts of up to ``longest`` tokens: ``[1, side / 16, side, 16]``.
 
-        Kept, and made anew with twice the side when a longer prompt comes.
+        Kept if causal, and made anew with twice the side when a longer prompt comes.
         """
+        if not causal:
+            return self._zeros(longest, longest)
         kept = self._prompt.get(window)
         if kept is None or kept.shape[2] < longest:
             side = _ROWS
@@ -135,20 +139,29 @@ class LegacyMasks:
             kept = self._prompt[window] = mask_rows(positions, side, self.dtype, window=window)
         return kept
 
-    def everything_visible(self, longest: int) -> torch.Tensor:
-        """For pooling without causality: zeros of the same shape, which padding is anyway."""
-        side = -(-longest // _ROWS) * _ROWS
-        shape = (1, side // _ROWS, side, _ROWS)
-        return torch.zeros(shape, dtype=self.dtype, device=self.device)
-
     def chunks(
         self,
         query_lengths: Sequence[int],
         sequence_lengths: Sequence[int],
         *,
+        causal: bool = True,
         window: int | None = None,
     ) -> Iterator[tuple[Piece, torch.Tensor]]:
-        """Pieces of a batch, each with its rows ``[1, ceil(width / 16), ceil16(T), 16]``."""
+        """Pieces of a batch, each with its rows ``[1, ceil(width / 16), ceil16(T), 16]``.
+
+        Without causality a request is not cut: what a piece leaves out would be seen too.
+        """
+        if not causal:
+            whole = Piece(
+                range(len(query_lengths)), 0, tuple(query_lengths), tuple(sequence_lengths)
+            )
+            yield whole, self._zeros(sum(query_lengths), whole.width)
+            return
         for piece in pieces(query_lengths, sequence_lengths, self.budget, self.dtype.itemsize):
             positions = piece.positions().to(self.device)
             yield piece, mask_rows(positions, piece.width, self.dtype, window=window)
+
+    def _zeros(self, rows: int, width: int) -> torch.Tensor:
+        """Every key visible; padding is zero anyway."""
+        shape = (1, -(-width // _ROWS), -(-rows // _ROWS) * _ROWS, _ROWS)
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
