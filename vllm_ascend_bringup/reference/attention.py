@@ -224,7 +224,11 @@ class ReferenceImpl(_ReferenceImpl):
         ends = list(accumulate(batch.queries))
         if self._is_prompt(batch):
             rows = slice(batch.tokens)
-            keys: dict[str, Any] = {"key": key[rows], "value": value[rows], "actual_seq_lengths_kv": ends}
+            keys: dict[str, Any] = {
+                "key": key[rows],
+                "value": value[rows],
+                "actual_seq_lengths_kv": ends,
+            }
         else:
             key_cache, value_cache = self._caches(kv_cache)
             keys = {
@@ -240,7 +244,7 @@ class ReferenceImpl(_ReferenceImpl):
 
 
 # What the operator wants to see in modes 3 and 4; ones are hidden.
-_CAUSAL_MASK = torch.ones(2048, 2048, dtype=torch.int8).triu_(1)
+CAUSAL_MASK = torch.ones(2048, 2048, dtype=torch.int8).triu_(1)
 
 
 def _sparse_mode(causal: bool, window: int | None) -> dict[str, Any]:
@@ -248,9 +252,9 @@ def _sparse_mode(causal: bool, window: int | None) -> dict[str, Any]:
     if not causal:
         return {"sparse_mode": 0}
     if window is None:
-        return {"sparse_mode": 3, "atten_mask": _CAUSAL_MASK}
+        return {"sparse_mode": 3, "atten_mask": CAUSAL_MASK}
     return {
-        "sparse_mode": 4, "atten_mask": _CAUSAL_MASK, "pre_tokens": window - 1, "next_tokens": 0
+        "sparse_mode": 4, "atten_mask": CAUSAL_MASK, "pre_tokens": window - 1, "next_tokens": 0
     }  # fmt: skip
 
 
