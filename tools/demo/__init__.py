@@ -9,6 +9,7 @@ What it cannot see: speed, and anything about a chip if it ran on a CPU; the rep
 platform.
 """
 
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from vllm_ascend_bringup.tools.vllm_server import CPU_ARGUMENTS, CPU_ENVIRONMENT
 SCHEMA_VERSION = 1
 CHECKPOINT = Path(__file__).parent / "checkpoint"
 _MODEL_NAME = "demo"
+_PLATFORM = "VLLM_ASCEND_BRINGUP_PLATFORM"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class DemoReport:
 def run_demo(model: Path, output: Path, say: Callable[[str], None]) -> DemoReport:
     """Inspect, serve, ask, stop. ``output`` gets the server's log; ``say`` prints progress.
 
-    ``model``: the checkpoint, CHECKPOINT or one built by build_checkpoint.py.
+    ``model``: the checkpoint, CHECKPOINT or one built by build_checkpoint.py. Without vllm-ascend
+    it is served on the reference platform, unless ``VLLM_ASCEND_BRINGUP_PLATFORM`` names another.
 
     Raises ServeError if the server does not come up, or the openai client is missing.
     """
@@ -80,13 +83,15 @@ def run_demo(model: Path, output: Path, say: Callable[[str], None]) -> DemoRepor
     output.mkdir(parents=True, exist_ok=True)
     checkpoint = report_checkpoint(model)
     on_ascend = find_spec("vllm_ascend") is not None
+    chosen = os.environ.get(_PLATFORM, "auto" if on_ascend else "reference-a2")
     server = VllmServer(
         str(model),
         ("--served-model-name", _MODEL_NAME, *(() if on_ascend else CPU_ARGUMENTS)),
-        environment={} if on_ascend else CPU_ENVIRONMENT,
+        environment={**({} if on_ascend else CPU_ENVIRONMENT), _PLATFORM: chosen},
         log=output / "server.log",
     )
-    serve_command = " ".join(server.command)
+    serve_command = f"{_PLATFORM}={chosen} {' '.join(server.command)}"
+    where = "Ascend (vllm-ascend)" if on_ascend else f"CPU ({platform.machine()})"
     say(f"starting: {serve_command}")
     with server:
         say(f"ready after {server.seconds_to_ready:.0f} s; asking {len(FACTS)} questions")
@@ -95,7 +100,7 @@ def run_demo(model: Path, output: Path, say: Callable[[str], None]) -> DemoRepor
     return DemoReport(
         project_version=__version__,
         vllm_version=checkpoint.vllm_version,
-        platform="Ascend (vllm-ascend)" if on_ascend else f"CPU ({platform.machine()})",
+        platform=where if chosen == "auto" else f"{chosen} on {where}",
         serve_command=serve_command,
         checkpoint=checkpoint,
         decoding=decoding,

@@ -7,6 +7,7 @@ Imported by vLLM where ``plugin.platform`` names one of these classes.
 from typing import TYPE_CHECKING, Any
 
 import torch
+from vllm.logger import init_logger
 from vllm.platforms.cpu import CpuPlatform
 
 from vllm_ascend_bringup.errors import PlatformError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 _ATTENTION = "vllm_ascend_bringup.reference.attention"
+
+# Under vLLM's own name, or its handlers would not print it.
+_LOGGER = init_logger("vllm.ascend_bringup")
 
 
 class ReferencePlatform(CpuPlatform):
@@ -87,6 +91,10 @@ class ReferencePlatform(CpuPlatform):
         before = (
             scheduler.enable_chunked_prefill, scheduler.max_num_batched_tokens,
             cache_config.enable_prefix_caching,
+        )  # fmt: skip
+        _LOGGER.info_once(
+            "%s: the chip's limits, KV cache and attention, computed on a CPU; no statement about "
+            "its speed or its operators' defects", cls.device_name,
         )  # fmt: skip
         super().check_and_update_config(vllm_config)
         # The parent's own MLA kernels do without chunks and prefixes, ours do not.
