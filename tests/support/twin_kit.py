@@ -18,6 +18,15 @@ import torch
 from safetensors.torch import load_file
 from testkit import dequantize, quantize, write_checkpoint
 
+VOCABULARY = 320
+# All chosen for every token: each weight counts, and rounding cannot flip a choice, which moves
+# log-probabilities by 1 and more (transformers in bf16 then disagrees with itself in float32).
+EXPERTS = 4
+SMALL = {
+    "vocab_size": VOCABULARY, "max_position_embeddings": 128, "bos_token_id": 1,
+    "eos_token_id": 2, "pad_token_id": 0, "tie_word_embeddings": False,
+}  # fmt: skip
+
 FP8_METHODS: dict[str, dict[str, Any]] = {
     "block": {
         "quant_method": "fp8",
@@ -85,6 +94,20 @@ class Twins:
             numel = int(torch.Size(shape).numel())
             total += numel if whole(name) else numel // ranks
         return total
+
+
+def deepseek_v2(**changed: Any) -> Any:
+    """A small config with MLA of the sizes that vLLM's CPU kernels take, and experts."""
+    import transformers
+
+    hf: Any = transformers
+    return hf.DeepseekV2Config(
+        **{**SMALL, **changed}, hidden_size=288, intermediate_size=416, num_hidden_layers=2,
+        moe_intermediate_size=192, num_attention_heads=4, num_key_value_heads=4, q_lora_rank=160,
+        kv_lora_rank=512, qk_rope_head_dim=64, qk_nope_head_dim=96, v_head_dim=64,
+        n_routed_experts=EXPERTS, n_shared_experts=1, num_experts_per_tok=EXPERTS,
+        first_k_dense_replace=1, n_group=1, topk_group=1,
+    )  # fmt: skip
 
 
 def random_weights(config: Any, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -18,34 +18,24 @@ import transformers
 from engine_kit import EngineError, Generation, prompts, run_engine
 from safetensors.torch import load_file
 from testkit import LOGPROB_TOLERANCE, write_checkpoint
-from twin_kit import Twins, fuse_experts, random_weights, write_twins
+from twin_kit import (
+    EXPERTS,
+    SMALL,
+    VOCABULARY,
+    Twins,
+    deepseek_v2,
+    fuse_experts,
+    random_weights,
+    write_twins,
+)
 
 pytestmark = pytest.mark.engine
 hf: Any = transformers
 
-VOCABULARY = 320
-# All chosen for every token: each weight counts, and rounding cannot flip a choice, which moves
-# log-probabilities by 1 and more (transformers in bf16 then disagrees with itself in float32).
-EXPERTS = 4
-_COMMON = {
-    "vocab_size": VOCABULARY, "max_position_embeddings": 128, "bos_token_id": 1,
-    "eos_token_id": 2, "pad_token_id": 0, "tie_word_embeddings": False,
-}  # fmt: skip
-
-
-def _deepseek() -> Any:
-    return hf.DeepseekV2Config(
-        **_COMMON, hidden_size=288, intermediate_size=416, moe_intermediate_size=192,
-        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, q_lora_rank=160,
-        kv_lora_rank=512, qk_rope_head_dim=64, qk_nope_head_dim=96, v_head_dim=64,
-        n_routed_experts=EXPERTS, n_shared_experts=1, num_experts_per_tok=EXPERTS,
-        first_k_dense_replace=1, n_group=1, topk_group=1,
-    )  # fmt: skip
-
 
 def _qwen3_moe() -> Any:
     return hf.Qwen3MoeConfig(
-        **_COMMON, hidden_size=288, intermediate_size=416, moe_intermediate_size=192,
+        **SMALL, hidden_size=288, intermediate_size=416, moe_intermediate_size=192,
         num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=80,
         num_experts=EXPERTS, num_experts_per_tok=EXPERTS, decoder_sparse_step=1,
         norm_topk_prob=True,
@@ -55,14 +45,14 @@ def _qwen3_moe() -> Any:
 def _mistral() -> Any:
     # One KV head: both ranks hold the whole of it.
     return hf.MistralConfig(
-        **_COMMON, hidden_size=288, intermediate_size=416, num_hidden_layers=2,
+        **SMALL, hidden_size=288, intermediate_size=416, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=1, head_dim=80, sliding_window=None,
     )  # fmt: skip
 
 
 def _gpt_oss() -> Any:
     return hf.GptOssConfig(
-        **_COMMON, hidden_size=256, intermediate_size=192, num_hidden_layers=2,
+        **SMALL, hidden_size=256, intermediate_size=192, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, head_dim=64, num_local_experts=4,
         num_experts_per_tok=4, sliding_window=128,
     )  # fmt: skip
@@ -86,7 +76,7 @@ class Case:
 
 CASES = {
     # vLLM's CPU operator rotates MLA's three-dimensional queries wrongly (patch cpu_rotary).
-    "deepseek-v2": Case(_deepseek, whole=r"\.(q_a_proj|kv_a_proj_with_mqa)\.", patched=True),
+    "deepseek-v2": Case(deepseek_v2, whole=r"\.(q_a_proj|kv_a_proj_with_mqa)\.", patched=True),
     "qwen3-moe": Case(_qwen3_moe),
     "mistral": Case(_mistral, whole=r"\.[kv]_proj\."),
     # The layout of the scales is what differs, and two ranks ask more of it than one.

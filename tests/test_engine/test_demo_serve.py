@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo checkpoint in a real ``vllm serve``, on one rank and on two."""
 
-import json
 import os
 import socket
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import transformers
 from engine_kit import decoding_report, prompts, wait_until_left
 from openai import OpenAI
 from safetensors.torch import load_file
+from server_kit import MODEL, complete
 from testkit import LOGPROB_TOLERANCE, dequantize
 
 from vllm_ascend_bringup.errors import ServeError
@@ -45,20 +44,6 @@ class Served:
 
     server: VllmServer
     ranks: int
-
-    def complete(self, prompt: list[int], **more: Any) -> Any:
-        """The first choice of a greedy /v1/completions; tokens are named ``token_id:N``."""
-        asked = {
-            "model": "demo", "prompt": prompt, "temperature": 0, "logprobs": 5,
-            "return_tokens_as_token_ids": True, **more,
-        }  # fmt: skip
-        request = urllib.request.Request(
-            self.server.url + "/completions",
-            json.dumps(asked).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=120) as reply:
-            return json.load(reply)["choices"][0]
 
 
 @contextmanager
@@ -131,7 +116,7 @@ def served(
     server = VllmServer(
         str(CHECKPOINT),
         (
-            *CPU_ARGUMENTS, "--served-model-name", "demo",
+            *CPU_ARGUMENTS, "--served-model-name", MODEL,
             "--tensor-parallel-size", str(request.param),
         ),
         environment={**CPU_ENVIRONMENT, "OMP_NUM_THREADS": "1"},
@@ -150,8 +135,8 @@ def served(
 def test_greedy_tokens_equal_those_of_transformers(served: Served, expected: Expected) -> None:
     assert len(expected.tokens) == 20
     for prompt, tokens in expected.tokens:
-        answer = served.complete(prompt, max_tokens=TOKENS)
-        assert answer["logprobs"]["tokens"] == [f"token_id:{token}" for token in tokens]
+        answer = complete(served.server, prompt, TOKENS, ignore_eos=False)
+        assert answer["token_ids"] == tokens
 
 
 def test_log_probabilities_after_any_prompt_agree_with_transformers(
@@ -159,7 +144,10 @@ def test_log_probabilities_after_any_prompt_agree_with_transformers(
 ) -> None:
     # What the model never learned: here no answer is certain, and an error has no margin to hide.
     for prompt, logprobs in expected.logprobs:
-        top = served.complete(prompt, max_tokens=1)["logprobs"]["top_logprobs"][0]
+        answer = complete(
+            served.server, prompt, 1, logprobs=5, return_tokens_as_token_ids=True
+        )  # fmt: skip
+        top = answer["logprobs"]["top_logprobs"][0]
         assert len(top) >= 5
         for token, logprob in top.items():
             difference = abs(float(logprobs[int(token.removeprefix("token_id:"))]) - logprob)
@@ -170,7 +158,7 @@ def test_log_probabilities_after_any_prompt_agree_with_transformers(
 def test_chat_answers_are_the_facts(served: Served, fact: Any) -> None:
     client = OpenAI(base_url=served.server.url, api_key="none", timeout=120)
     reply = client.chat.completions.create(
-        model="demo",
+        model=MODEL,
         messages=[{"role": "user", "content": fact.question}],
         temperature=0,
         max_tokens=32,

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every model whose ranks could not share KV heads: real vLLM with and without the plugin."""
 
-import json
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
 import torch
 from engine_kit import prompts
+from server_kit import MODEL, complete
 
 from vllm_ascend_bringup.patches.catalog import PATCHES
 from vllm_ascend_bringup.plugin import TESTED_VLLM
@@ -98,23 +97,14 @@ def test_a_server_of_two_ranks_is_patched_too(tmp_path: Path) -> None:
     checkpoint.reference.generation_config.eos_token_id = None
     arguments = [
         *CPU_ARGUMENTS, "--max-model-len", "128", "--tensor-parallel-size", "2", "--dtype",
-        "float32", "--skip-tokenizer-init", "--served-model-name", "m",
+        "float32", "--skip-tokenizer-init", "--served-model-name", MODEL,
     ]  # fmt: skip
     server = VllmServer(
         str(checkpoint.folder), arguments, environment=CPU_ENVIRONMENT, log=tmp_path / "log"
     )
     with server:
         for prompt in prompts(VOCABULARY):
-            asked = {
-                "model": "m", "prompt": prompt, "temperature": 0, "max_tokens": 8,
-                "ignore_eos": True, "return_token_ids": True, "detokenize": False,
-            }  # fmt: skip
-            request = urllib.request.Request(
-                server.url + "/completions", json.dumps(asked).encode(),
-                {"Content-Type": "application/json"},
-            )  # fmt: skip
-            with urllib.request.urlopen(request, timeout=120) as reply:
-                found = json.load(reply)["choices"][0]["token_ids"]
+            found = complete(server, prompt, 8, detokenize=False)["token_ids"]
             expected = checkpoint.reference.generate(
                 torch.tensor([prompt]), max_new_tokens=8, do_sample=False
             )

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real servers on the reference platform answer as vLLM's plain CPU platform does, token by token.
+
+Requests overlap: chunks of prompts, decoding and prefixes that are cached share steps. Prompts are
+those where, by the plain platform's own numbers, no token is close: 16 bits are coarse, and a lead
+within what rounding leaves may be lost to the order of a sum.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from engine_kit import run_engine
+from server_kit import MODEL, all_serving, continue_all, metric
+from twin_kit import VOCABULARY, deepseek_v2, random_weights, write_twins
+
+from vllm_ascend_bringup.tools.demo import CHECKPOINT
+from vllm_ascend_bringup.tools.demo.facts import FACTS
+from vllm_ascend_bringup.tools.engines.engine import random_prompts
+from vllm_ascend_bringup.tools.vllm_server import CPU_ARGUMENTS, CPU_ENVIRONMENT, VllmServer
+
+pytestmark = pytest.mark.engine
+hf: Any = transformers
+
+TOKENS = 12
+REQUESTS = 16
+# A prompt of more tokens than this is computed in chunks.
+STEP = 64
+# Four roundings of a logit in [8, 16) as bf16.
+LEAD = 0.25
+DTYPES = {"reference-310p": "float16", "reference-a2": "bfloat16"}
+
+
+def serve(folder: Path, model: Path, platform: str, dtype: str, *more: str) -> VllmServer:
+    """A server that is to be entered."""
+    return VllmServer(
+        str(model),
+        (
+            *CPU_ARGUMENTS, "--served-model-name", MODEL, "--dtype", dtype,
+            "--max-num-batched-tokens", str(STEP), "--max-num-seqs", str(REQUESTS),
+            "--skip-tokenizer-init", *more,
+        ),
+        environment={
+            **CPU_ENVIRONMENT, "OMP_NUM_THREADS": "1", "VLLM_ASCEND_BRINGUP_PLATFORM": platform
+        },
+        log=folder / f"{platform}{len(more)}.log",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Clear:
+    """Prompts, and the tokens after them on the plain platform, each with a lead over the next."""
+
+    prompts: list[list[int]]
+    tokens: list[list[int]]
+
+
+def clear_ones(model: Path, drawn: list[list[int]], tokens: int, dtype: str) -> Clear:
+    """Of the prompts that were drawn, the clear ones."""
+    plain = run_engine(
+        model, drawn, tokens=tokens, dtype=dtype, max_model_len=512, max_num_batched_tokens=STEP
+    )
+    kept = [index for index, steps in enumerate(plain.logprobs) if min(map(_lead, steps)) > LEAD]
+    assert len(kept) >= 20
+    return Clear([drawn[index] for index in kept], [plain.tokens[index] for index in kept])
+
+
+def _lead(step: dict[str, float]) -> float:
+    first, second, *_ = sorted(step.values(), reverse=True)
+    return first - second
+
+
+def assert_equal(server: VllmServer, expected: Clear, tokens: int) -> None:
+    """All at once, as many as the server takes, and again one by one."""
+    for at_once in (REQUESTS, 1):
+        assert continue_all(server, expected.prompts, tokens, at_once) == expected.tokens
+
+
+@pytest.mark.parametrize("platform", DTYPES)
+def test_tokens_equal_those_of_the_plain_platform(platform: str, tmp_path: Path) -> None:
+    tokenizer = hf.AutoTokenizer.from_pretrained(CHECKPOINT)
+    text = tokenizer.encode(" ".join([fact.answer for fact in FACTS] * 3))
+    drawn = [text[:cut] for cut in range(1, 360, 4)]
+    expected = clear_ones(CHECKPOINT, drawn, TOKENS, DTYPES[platform])
+    # Several chunks; and two whole blocks of the cache, which all of these begin with.
+    assert sum(len(prompt) > 256 for prompt in expected.prompts) >= 5
+    servers = [
+        serve(tmp_path, CHECKPOINT, platform, DTYPES[platform]),
+        serve(tmp_path, CHECKPOINT, platform, DTYPES[platform], "--no-enable-prefix-caching"),
+    ]
+    with all_serving(servers):
+        for server, caching in zip(servers, (True, False), strict=True):
+            assert_equal(server, expected, TOKENS)
+            assert bool(metric(server, "vllm:prefix_cache_hits_total")) is caching
+            assert server.log_lines(f"{platform}: the chip's limits, KV cache and attention")
+
+
+def test_mla_too(tmp_path: Path) -> None:
+    tensors, config = random_weights(deepseek_v2(max_position_embeddings=512), tmp_path)
+    model = write_twins(tmp_path, tensors, config, "block").fp8
+    lengths = [1, 17, 64, 65, 130, 257, 300] * 40
+    expected = clear_ones(model, random_prompts(VOCABULARY, lengths), 4, "bfloat16")
+    assert {len(prompt) for prompt in expected.prompts} == set(lengths)
+    with serve(tmp_path, model, "reference-a2", "bfloat16") as server:
+        assert_equal(server, expected, 4)
+        assert metric(server, "vllm:prefix_cache_hits_total") > 0
