@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray_engine
 import transformers
-from engine_kit import run_engine
+from engine_kit import EngineError, decoding_report, run_engine, run_script
 from server_kit import MODEL, all_serving, continue_all, metric
 from twin_kit import VOCABULARY, deepseek_v2, random_weights, write_twins
 
@@ -28,8 +29,9 @@ TOKENS = 12
 REQUESTS = 16
 # A prompt of more tokens than this is computed in chunks.
 STEP = 64
-# Four roundings of a logit in [8, 16) as bf16.
-LEAD = 0.25
+# Of one token's log-probability over the next's. Logits of the demo model are in [8, 16), where
+# bf16 steps by 0.06; those of random weights are below 2.
+LEAD, RANDOM_LEAD = 0.25, 0.125
 DTYPES = {"reference-310p": "float16", "reference-a2": "bfloat16"}
 
 
@@ -57,12 +59,19 @@ class Clear:
     tokens: list[list[int]]
 
 
-def clear_ones(model: Path, drawn: list[list[int]], tokens: int, dtype: str) -> Clear:
+def clear_ones(
+    model: Path, drawn: list[list[int]], tokens: int, dtype: str, lead: float, longest: int = 512
+) -> Clear:
     """Of the prompts that were drawn, the clear ones."""
     plain = run_engine(
-        model, drawn, tokens=tokens, dtype=dtype, max_model_len=512, max_num_batched_tokens=STEP
+        model,
+        drawn,
+        tokens=tokens,
+        dtype=dtype,
+        max_model_len=longest,
+        max_num_batched_tokens=STEP,
     )
-    kept = [index for index, steps in enumerate(plain.logprobs) if min(map(_lead, steps)) > LEAD]
+    kept = [index for index, steps in enumerate(plain.logprobs) if min(map(_lead, steps)) > lead]
     assert len(kept) >= 20
     return Clear([drawn[index] for index in kept], [plain.tokens[index] for index in kept])
 
@@ -83,7 +92,7 @@ def test_tokens_equal_those_of_the_plain_platform(platform: str, tmp_path: Path)
     tokenizer = hf.AutoTokenizer.from_pretrained(CHECKPOINT)
     text = tokenizer.encode(" ".join([fact.answer for fact in FACTS] * 3))
     drawn = [text[:cut] for cut in range(1, 360, 4)]
-    expected = clear_ones(CHECKPOINT, drawn, TOKENS, DTYPES[platform])
+    expected = clear_ones(CHECKPOINT, drawn, TOKENS, DTYPES[platform], LEAD)
     # Several chunks; and two whole blocks of the cache, which all of these begin with.
     assert sum(len(prompt) > 256 for prompt in expected.prompts) >= 5
     servers = [
@@ -101,8 +110,41 @@ def test_mla_too(tmp_path: Path) -> None:
     tensors, config = random_weights(deepseek_v2(max_position_embeddings=512), tmp_path)
     model = write_twins(tmp_path, tensors, config, "block").fp8
     lengths = [1, 17, 64, 65, 130, 257, 300] * 40
-    expected = clear_ones(model, random_prompts(VOCABULARY, lengths), 4, "bfloat16")
+    expected = clear_ones(model, random_prompts(VOCABULARY, lengths), 4, "bfloat16", RANDOM_LEAD)
     assert {len(prompt) for prompt in expected.prompts} == set(lengths)
     with serve(tmp_path, model, "reference-a2", "bfloat16") as server:
         assert_equal(server, expected, 4)
         assert metric(server, "vllm:prefix_cache_hits_total") > 0
+
+
+RAY = Path(ray_engine.__file__)
+
+
+def test_two_ranks_under_ray(tmp_path: Path) -> None:
+    """fp8, and a norm that only a patch gets right when two ranks share a KV head."""
+    from vllm_ascend_bringup.tools.qk_norm.models import MODELS, VOCABULARY, write
+
+    model = write(MODELS["OlmoeForCausalLM"], 1, tmp_path).fp8
+    assert model
+    expected = clear_ones(
+        model, random_prompts(VOCABULARY, [*range(1, 101)] * 4), 3, "bfloat16", RANDOM_LEAD, 128
+    )
+    request = {"model": str(model), "prompts": expected.prompts, "tokens": 3}
+    answer, log = run_script(
+        RAY, request, environment={
+            "VLLM_ASCEND_BRINGUP_PLATFORM": "reference-a2",
+            "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",  # attention_classes is a function
+            "PYTHONPATH": str(RAY.parent),
+        },
+    )  # fmt: skip
+    assert answer["tokens"] == expected.tokens
+    assert answer["attention"] == [["ReferenceImpl"], ["ReferenceImpl"]]
+    (first, second) = decoding_report(log)
+    assert (first[:2], second[:2]) == ((0, 2), (1, 2))
+    assert 0 < first[2] < first[3]
+
+
+def test_the_plain_platform_refuses_ray(tmp_path: Path) -> None:
+    request = {"model": str(CHECKPOINT), "prompts": [[1]], "tokens": 1}
+    with pytest.raises(EngineError, match="current platform cpu does not support ray"):
+        run_script(RAY, request)
