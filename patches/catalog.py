@@ -11,6 +11,8 @@ _MODELS = "vllm.model_executor.models"
 _VLLM = "https://github.com/vllm-project/vllm/blob/v0.32.0/vllm/model_executor"
 _ASCEND = "https://github.com/vllm-project/vllm-ascend/blob/v0.26.0rc1/vllm_ascend"
 _TESTED = ">=0.27.1,<=0.32.0"
+_310P = "vllm_ascend._310p.attention"
+_ASCEND_TESTED = ">=0.23.0,<=0.26.0"
 _GATHERED = (
     "with more ranks than KV heads it gathers K of all ranks, replicas included, and normalizes "
     "it with a weight of another width: the first request fails"
@@ -187,7 +189,7 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
                 replacement=f"{_OURS}.ascend_norm:norm",
                 why=_VARIANCE,
                 upstream=f"{_ASCEND}/ops/layernorm.py#L63",
-                versions=">=0.23.0,<=0.26.0",
+                versions=_ASCEND_TESTED,
                 until="forward_oot heeds variance_size_override",
                 fingerprints=frozenset({"f45b9a39cf38efc6", "b233a0a5868a1af4"}),
                 wrong_without=("NVLM_D",),
@@ -198,10 +200,43 @@ PATCHES: Mapping[str, Patch] = MappingProxyType(
                 replacement=f"{_OURS}.ascend_norm:norm",
                 why=_VARIANCE,
                 upstream=f"{_ASCEND}/_310p/ops/layernorm.py#L9",
-                versions=">=0.23.0,<=0.26.0",
+                versions=_ASCEND_TESTED,
                 until="forward_oot heeds variance_size_override",
                 fingerprints=frozenset({"4ff99f5f75afa32b"}),
                 wrong_without=("NVLM_D",),
+            ),
+            Patch(
+                name="compressed_masks_310p",
+                target=f"{_310P}.attention_mask:is_compressed_mask_supported",
+                replacement=f"{_OURS}.attention_310p:compressed_masks",
+                why="it trusts torch_npu's list of functions, which names operators that the "
+                "installed NNAL lacks, or computes wrongly",
+                upstream=f"{_ASCEND}/_310p/attention/attention_mask.py#L28",
+                versions=_ASCEND_TESTED,
+                until="it runs the operators",
+                fingerprints=frozenset({"1d7cd1f4d213fc6b"}),
+            ),
+            Patch(
+                name="prompt_masks_310p",
+                target=f"{_310P}.metadata_builder:AscendAttentionMetadataBuilder310",
+                replacement=f"{_OURS}.attention_310p:metadata_builder",
+                why="it makes a mask of the longest sequence that the model allows, squared: "
+                "32 GiB for 131,072 tokens",
+                upstream=f"{_ASCEND}/_310p/attention/metadata_builder.py#L48",
+                versions=_ASCEND_TESTED,
+                until="its mask is as long as the prompts of a batch",
+                fingerprints=frozenset({"899d5c04a3e0ca93"}),
+            ),
+            Patch(
+                name="attention_310p",
+                target=f"{_310P}.attention_v1:AscendAttentionBackendImpl310",
+                replacement=f"{_OURS}.attention_310p:attention",
+                why="it copies the rows of a chunk from another such mask, in every layer; it "
+                "ignores sliding windows; it may pool with an operator that cannot",
+                upstream=f"{_ASCEND}/_310p/attention/attention_v1.py#L102",
+                versions=_ASCEND_TESTED,
+                until="it makes these rows itself, with the window, and refuses what it ignores",
+                fingerprints=frozenset({"37d4aac47fcf9b2d"}),
             ),
         )
     }

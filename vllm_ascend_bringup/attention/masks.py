@@ -6,7 +6,7 @@ Here a prompt's mask is as long as the prompts in the batch, and of a chunk only
 tokens are made, in pieces that stay within a budget.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,12 +112,19 @@ def _fitting(used: int, start: int, wanted: int, width: int, budget: int, itemsi
 class LegacyMasks:
     """Masks for the operators that add what they are given, for one dtype on one device.
 
-    budget: bytes that the rows of one call may take. Nothing is kept on the class: two of them do
-    not know of each other. window: how many keys a query sees at most, itself included.
+    budget: bytes that the rows of one call may take. mark: what makes an operator take a tensor as
+    FRACTAL_NZ. Nothing is kept on the class: two of them do not know of each other.
+    window: how many keys a query sees at most, itself included.
     """
 
-    def __init__(self, dtype: torch.dtype, device: torch.device, budget: int = 32 << 20) -> None:
-        self.dtype, self.device, self.budget = dtype, device, budget
+    def __init__(
+        self,
+        dtype: torch.dtype,
+        device: torch.device,
+        budget: int = 32 << 20,
+        mark: Callable[[torch.Tensor], torch.Tensor] = lambda mask: mask,
+    ) -> None:
+        self.dtype, self.device, self.budget, self.mark = dtype, device, budget, mark
         self._prompt: dict[int | None, torch.Tensor] = {}
 
     def prompt(
@@ -136,7 +143,8 @@ class LegacyMasks:
                 side *= 2
             self._prompt.pop(window, None)  # before the larger one is made
             positions = torch.arange(side, device=self.device)
-            kept = self._prompt[window] = mask_rows(positions, side, self.dtype, window=window)
+            rows = mask_rows(positions, side, self.dtype, window=window)
+            kept = self._prompt[window] = self.mark(rows)
         return kept
 
     def chunks(
@@ -159,9 +167,10 @@ class LegacyMasks:
             return
         for piece in pieces(query_lengths, sequence_lengths, self.budget, self.dtype.itemsize):
             positions = piece.positions().to(self.device)
-            yield piece, mask_rows(positions, piece.width, self.dtype, window=window)
+            rows = mask_rows(positions, piece.width, self.dtype, window=window)
+            yield piece, self.mark(rows)
 
     def _zeros(self, rows: int, width: int) -> torch.Tensor:
         """Every key visible; padding is zero anyway."""
         shape = (1, -(-width // _ROWS), -(-rows // _ROWS) * _ROWS, _ROWS)
-        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+        return self.mark(torch.zeros(shape, dtype=self.dtype, device=self.device))

@@ -7,7 +7,7 @@ vLLM's CPU worker allocates the caches; their storage is taken as what the chip 
     A2, A3:  [2, blocks, block_size, KV, size]
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -15,7 +15,8 @@ import torch
 from vllm.v1.attention.backend import AttentionMetadataBuilder, AttentionType
 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend, CPUAttentionBackendImpl
 
-from vllm_ascend_bringup.attention.masks import LegacyMasks, Piece
+from vllm_ascend_bringup.attention.masks import LegacyMasks
+from vllm_ascend_bringup.attention.step import Step, int32
 from vllm_ascend_bringup.errors import PlatformError
 from vllm_ascend_bringup.kernels.flash_attention import flash_attention
 from vllm_ascend_bringup.kernels.fused_infer_attention import fused_infer_attention
@@ -26,41 +27,11 @@ from vllm_ascend_bringup.kernels.splitfuse_attention import splitfuse_attention
 _ENCODER = (AttentionType.ENCODER, AttentionType.ENCODER_ONLY)
 
 
-@dataclass
-class ReferenceMetadata:
-    """One step's batch. What its layers share is made once, when the first of them asks.
+@dataclass(kw_only=True)
+class ReferenceMetadata(Step):
+    """A step, and where its keys are: int32 ``[B, max_blocks]``."""
 
-    queries: tokens of each request in this step. lengths: its keys, those included.
-    """
-
-    queries: list[int]
-    lengths: list[int]
     block_table: torch.Tensor
-    causal: bool
-    masks: LegacyMasks
-    _pieces: dict[int | None, list[tuple[Piece, torch.Tensor]]] = field(default_factory=dict)
-
-    @property
-    def tokens(self) -> int:
-        """Rows of the query that are not padding."""
-        return sum(self.queries)
-
-    @property
-    def fresh(self) -> bool:
-        """No request has keys from before: vllm-ascend's state PrefillNoCache."""
-        return self.queries == self.lengths
-
-    def decodes(self, window: int | None) -> bool:
-        """One token each, and no mask is needed: vllm-ascend's state DecodeOnly."""
-        return max(self.queries) == 1 and (window is None or max(self.lengths) <= window)
-
-    def pieces(self, window: int | None) -> list[tuple[Piece, torch.Tensor]]:
-        """The calls of the chunked-prefill operator, with their masks."""
-        if window not in self._pieces:
-            self._pieces[window] = list(
-                self.masks.chunks(self.queries, self.lengths, causal=self.causal, window=window)
-            )
-        return self._pieces[window]
 
 
 class ReferenceMetadataBuilder(AttentionMetadataBuilder[ReferenceMetadata]):
@@ -83,8 +54,8 @@ class ReferenceMetadataBuilder(AttentionMetadataBuilder[ReferenceMetadata]):
             )
         starts = common.query_start_loc_cpu[: common.num_reqs + 1]
         return ReferenceMetadata(
-            starts.diff().tolist(), common.seq_lens[: common.num_reqs].tolist(),
-            common.block_table_tensor.int(), common.causal, self.masks,
+            starts.diff().tolist(), common.seq_lens[: common.num_reqs].tolist(), common.causal,
+            self.masks, block_table=common.block_table_tensor.int(),
         )  # fmt: skip
 
 
@@ -192,7 +163,7 @@ class ReferenceNZImpl(_ReferenceImpl):
             mask = batch.masks.prompt(max(batch.queries), causal=causal, window=self.window)
             rows = slice(batch.tokens)
             flash_attention(
-                query, key[rows], value[rows], mask, _int32(batch.queries), self.scale,
+                query, key[rows], value[rows], mask, int32(batch.queries), self.scale,
                 self.num_heads, self.num_kv_heads, out,
             )  # fmt: skip
             return
@@ -200,15 +171,14 @@ class ReferenceNZImpl(_ReferenceImpl):
         if batch.decodes(self.window):
             paged_attention(
                 query, *caches, self.num_kv_heads, self.num_heads, self.scale, batch.block_table,
-                _int32(batch.lengths), out, nz=True,
+                int32(batch.lengths), out, nz=True,
             )  # fmt: skip
             return
-        for piece, mask in batch.pieces(self.window):
-            requests = slice(piece.requests.start, piece.requests.stop)
+        for call in batch.calls(self.window):
             splitfuse_attention(
-                query[piece.tokens], *caches, batch.block_table[requests],
-                _int32(piece.sequence_lengths), mask, _int32(piece.query_lengths),
-                self.num_kv_heads, self.num_heads, self.scale, out[piece.tokens], nz=True,
+                query[call.tokens], *caches, batch.block_table[call.requests], call.context_lens,
+                call.mask, call.seq_len, self.num_kv_heads, self.num_heads, self.scale,
+                out[call.tokens], nz=True,
             )  # fmt: skip
 
 
@@ -256,10 +226,6 @@ def _sparse_mode(causal: bool, window: int | None) -> dict[str, Any]:
     return {
         "sparse_mode": 4, "atten_mask": CAUSAL_MASK, "pre_tokens": window - 1, "next_tokens": 0
     }  # fmt: skip
-
-
-def _int32(lengths: list[int] | tuple[int, ...]) -> torch.Tensor:
-    return torch.tensor(lengths, dtype=torch.int32)
 
 
 class ReferenceBackend(CPUAttentionBackend):
