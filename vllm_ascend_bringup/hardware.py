@@ -17,7 +17,8 @@ class Chip:
     ``title``: for messages. ``device_type``: vllm-ascend's name for it. ``dtypes``: what models
     are served in, by torch's names. ``executes``: the codes its matrix units take as stored:
     "int8", "int4", "fp8" (scales are applied to the product), "mxfp8", "mxfp4" (scales are part
-    of the operands).
+    of the operands). ``socs``: numbers by which torch_npu tells its variants apart.
+    ``fractal_attention``: attention takes masks and KV caches in FRACTAL_NZ only.
     """
 
     id: str
@@ -25,6 +26,8 @@ class Chip:
     device_type: str
     dtypes: tuple[str, ...]
     executes: frozenset[str]
+    socs: range
+    fractal_attention: bool = False
 
 
 _BOTH = ("bfloat16", "float16")
@@ -37,11 +40,15 @@ _BOTH = ("bfloat16", "float16")
 #   on Ascend A5"), quantization/methods/{w8a8_mxfp8,w4a8_mxfp4}.py; docs, feature_guide/
 #   expert_parallelism_load_balancer.md (int4: W4A16 but for load balancing); CANN ops-nn,
 #   aclnnQuantMatmulV5.md (on the 950 a superset of V3 and V4, which take int8).
+# - socs: utils.py, check_ascend_device_type. fractal_attention: _310p/attention, and the host
+#   checks of ascend-transformer-boost.
+_INT = frozenset({"int8", "int4"})
+_950 = _INT | {"fp8", "mxfp8", "mxfp4"}
 _CHIPS = (
-    Chip("a2", "Atlas A2", "A2", _BOTH, frozenset({"int8", "int4"})),
-    Chip("a3", "Atlas A3", "A3", _BOTH, frozenset({"int8", "int4"})),
-    Chip("310p", "Ascend 310P", "_310P", ("float16",), frozenset({"int8"})),
-    Chip("950", "Ascend 950", "A5", _BOTH, frozenset({"int8", "int4", "fp8", "mxfp8", "mxfp4"})),
+    Chip("a2", "Atlas A2", "A2", _BOTH, _INT, range(220, 226)),
+    Chip("a3", "Atlas A3", "A3", _BOTH, _INT, range(250, 256)),
+    Chip("310p", "Ascend 310P", "_310P", ("float16",), frozenset({"int8"}), range(200, 206), True),
+    Chip("950", "Ascend 950", "A5", _BOTH, _950, range(260, 261)),
 )
 CHIPS: Mapping[str, Chip] = MappingProxyType({chip.id: chip for chip in _CHIPS})
 
