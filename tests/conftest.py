@@ -10,6 +10,7 @@ import torch
 from ascend_runtime import ascend_config, engine_config  # noqa: F401 (fixtures)
 from ascend_source import source  # noqa: F401 (a fixture)
 from check_format import check_format  # noqa: F401 (a fixture)
+from emulation_kit import install, torch_npu  # noqa: F401 (fixtures)
 from torch.utils._device import _device_constructors
 
 from vllm_ascend_bringup.checkpoint import read_checkpoint

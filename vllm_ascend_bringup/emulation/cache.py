@@ -3,16 +3,19 @@
 
 import torch
 
-from vllm_ascend_bringup.emulation.formats import FRACTAL_NZ, get_npu_format
+from vllm_ascend_bringup.emulation import device
+from vllm_ascend_bringup.emulation.formats import FRACTAL_NZ, ND, get_npu_format
 from vllm_ascend_bringup.kernels import reshape_and_cache as kernel
 
 
-def is_fractal(key_cache: torch.Tensor, value_cache: torch.Tensor) -> bool:
-    """Whether both caches are in FRACTAL_NZ. Raises ValueError if only one is."""
-    formats = get_npu_format(key_cache), get_npu_format(value_cache)
-    if formats[0] != formats[1]:
-        raise ValueError(f"caches of formats {formats}: expected the same")
-    return formats[0] == FRACTAL_NZ
+def fractal(key_cache: torch.Tensor, value_cache: torch.Tensor) -> bool:
+    """Whether this chip has its caches in FRACTAL_NZ. Raises ValueError if these are otherwise."""
+    nz = device.chip().fractal_attention
+    found = [get_npu_format(cache) for cache in (key_cache, value_cache)]
+    expected = [FRACTAL_NZ if nz else ND] * 2
+    if found != expected:
+        raise ValueError(f"caches of formats {found}: expected {expected} on {device.chip().title}")
+    return nz
 
 
 def reshape_and_cache(
@@ -22,9 +25,9 @@ def reshape_and_cache(
     value_cache: torch.Tensor,
     slot_indices: torch.Tensor,
 ) -> None:
-    """See the kernel; in FRACTAL_NZ if the caches are. A negative slot is left out."""
+    """See the kernel. A negative slot is left out."""
     kernel.reshape_and_cache(
-        key, value, key_cache, value_cache, slot_indices, nz=is_fractal(key_cache, value_cache)
+        key, value, key_cache, value_cache, slot_indices, nz=fractal(key_cache, value_cache)
     )
 
 

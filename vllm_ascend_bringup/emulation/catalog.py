@@ -3,21 +3,22 @@
 
 from types import MappingProxyType
 
-_ATTENTION = "vllm_ascend_bringup.emulation.attention"
 _CACHE = "vllm_ascend_bringup.emulation.cache"
+_FLASH = "vllm_ascend_bringup.emulation.flash_attention"
 _FORMATS = "vllm_ascend_bringup.emulation.formats"
 _LAYERS = "vllm_ascend_bringup.emulation.layers"
+_PAGED = "vllm_ascend_bringup.emulation.paged_attention"
 
 # operator -> "module:function", which takes the arguments of every version's schema.
 OPERATORS = MappingProxyType(
     {
-        "_npu_flash_attention": f"{_ATTENTION}:flash_attention",
-        "_npu_flash_attention_unpad": f"{_ATTENTION}:flash_attention_unpad",
-        "_npu_flash_attention_unpad_v2": f"{_ATTENTION}:flash_attention_unpad_v2",
-        "_npu_flash_attention_v3": f"{_ATTENTION}:flash_attention_v3",
-        "_npu_paged_attention": f"{_ATTENTION}:paged_attention",
-        "_npu_paged_attention_splitfuse": f"{_ATTENTION}:splitfuse_attention",
-        "_npu_paged_attention_splitfuse_v2": f"{_ATTENTION}:splitfuse_attention_v2",
+        "_npu_flash_attention": f"{_FLASH}:flash_attention",
+        "_npu_flash_attention_unpad": f"{_FLASH}:flash_attention_unpad",
+        "_npu_flash_attention_unpad_v2": f"{_FLASH}:flash_attention_unpad_v2",
+        "_npu_flash_attention_v3": f"{_FLASH}:flash_attention_v3",
+        "_npu_paged_attention": f"{_PAGED}:paged_attention",
+        "_npu_paged_attention_splitfuse": f"{_PAGED}:splitfuse_attention",
+        "_npu_paged_attention_splitfuse_v2": f"{_PAGED}:splitfuse_attention_v2",
         "_npu_reshape_and_cache": f"{_CACHE}:reshape_and_cache",
         "empty_with_format": f"{_FORMATS}:empty_with_format",
         "get_npu_format": f"{_FORMATS}:get_npu_format",

@@ -30,7 +30,7 @@ def format_cast(
     if customize_dtype is not None or input_dtype is not None:
         raise NotImplementedError("npu_format_cast: dtypes of its own are not emulated")
     if get_npu_format(input) == acl_format:
-        return input.view_as(input)
+        return input
     return _tagged(input.clone(memory_format=torch.contiguous_format), acl_format)
 
 
