@@ -46,3 +46,13 @@ def ascend_config(engine_config: Any) -> Iterator[Any]:
 
     with set_current_vllm_config(engine_config):
         yield engine_config
+
+
+@pytest.fixture
+def own_masks() -> Iterator[None]:
+    """vllm-ascend keeps masks on a class, of whatever length came first; none are left."""
+    yield
+    from vllm_ascend._310p.attention.attention_mask import AttentionMaskBuilder310
+
+    AttentionMaskBuilder310.chunked_prefill_attn_mask = None
+    AttentionMaskBuilder310.compressed_chunked_prefill_attn_mask = None

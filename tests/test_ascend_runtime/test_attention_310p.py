@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """vllm-ascend's attention of the 310P, from its metadata to its output, against torch's own."""
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +11,7 @@ from attention_kit import SCALE, Batch, assert_one_rounding, random_batch
 
 from vllm_ascend_bringup import emulation
 
-pytestmark = MARKS
+pytestmark = [*MARKS, pytest.mark.usefixtures("own_masks")]
 
 CPU = torch.device("cpu")
 # torch_npu without and with the operators that take a mask of fixed size.
@@ -23,15 +22,6 @@ SEEDS = range(40)
 @pytest.fixture(params=[*VERSIONS.values()], ids=[*VERSIONS])
 def torch_npu(request: pytest.FixtureRequest) -> Any:
     return emulation.install(version=request.param)
-
-
-@pytest.fixture(autouse=True)
-def masks_of_this_test() -> Iterator[None]:
-    """It keeps them on the class."""
-    yield
-    from vllm_ascend._310p.attention.attention_mask import AttentionMaskBuilder310
-
-    AttentionMaskBuilder310.chunked_prefill_attn_mask = None
 
 
 def slots(batch: Batch, *, of_the_step: bool) -> torch.Tensor:
