@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+VENV_ASCEND := .venv-ascend
 MATRIX_VLLM ?= 0.27.1
 
 .PHONY: demo test lint test-matrix test-ascend bench conformance qk-norm demo-checkpoint clean
@@ -26,10 +27,16 @@ test-matrix:
 	$(PYTHON) tools/cpu_setup.py .venv-vllm-$(MATRIX_VLLM) --vllm $(MATRIX_VLLM)
 	.venv-vllm-$(MATRIX_VLLM)/bin/pytest -m engine
 
-# Our assumptions about vllm-ascend, checked against the source in its published wheels.
-test-ascend: $(VENV)/.installed
+# Our assumptions about vllm-ascend, checked against the source in its published wheels, and its
+# own Python run on the emulated torch_npu.
+test-ascend: $(VENV_ASCEND)/.installed
 	$(BIN)/python tools/fetch_vllm_ascend.py .vllm-ascend
 	$(BIN)/pytest -m ascend
+	$(VENV_ASCEND)/bin/python -m pytest tests/test_ascend_runtime
+
+$(VENV_ASCEND)/.installed: $(VENV)/.installed tools/ascend_setup.py
+	$(BIN)/python tools/ascend_setup.py $(VENV_ASCEND)
+	touch $@
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m vllm_ascend_bringup.tools.bench
@@ -47,4 +54,4 @@ demo-checkpoint: $(VENV)/.installed
 	$(BIN)/python -m vllm_ascend_bringup.tools.demo.build_checkpoint
 
 clean:
-	rm -rf .venv .venv-vllm-* .vllm-ascend demo-report build dist *.egg-info
+	rm -rf .venv .venv-ascend .venv-vllm-* .vllm-ascend demo-report build dist *.egg-info

@@ -50,7 +50,9 @@ def test_wheel_has_every_module_and_data_file(wheel: list[str]) -> None:
     }  # fmt: skip
     assert "vllm_ascend_bringup/tools/demo/checkpoint/config.json" in expected
     assert expected <= set(wheel), sorted(expected - set(wheel))
-    assert "vllm_ascend_bringup/py.typed" in wheel
+    assert {"vllm_ascend_bringup/py.typed", "vllm_ascend_bringup/emulation/schemas.json"} <= set(
+        wheel
+    )
 
 
 def test_wheel_registers_both_entry_points(wheel: list[str]) -> None:

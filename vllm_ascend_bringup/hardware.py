@@ -17,13 +17,13 @@ class Chip:
     ``title``: for messages. ``device_type``: vllm-ascend's name for it. ``dtypes``: what models
     are served in, by torch's names. ``executes``: the codes its matrix units take as stored:
     "int8", "int4", "fp8" (scales are applied to the product), "mxfp8", "mxfp4" (scales are part
-    of the operands).
+    of the operands). ``socs``: numbers by which torch_npu tells its variants apart.
 
-    Of its attention: ``nz_cache``: keys and values lie in FRACTAL_NZ, and attention of prompts
-    takes a whole mask; None where this project does not know. ``block_sizes``: of the KV cache,
-    the preferred one first. ``block_elements``: the most that block size times head size may be.
-    ``largest_head``: head sizes are multiples of 16 up to it. ``mla``: whether there is an operator
-    for it. 0 and () mean that nothing limits them.
+    Of its attention: ``fractal_attention``: it takes masks and KV caches in FRACTAL_NZ only.
+    ``block_sizes``: of the KV cache, the preferred one first; empty where this project does not
+    know. ``block_elements``: the most that block size times head size may be. ``largest_head``:
+    head sizes are multiples of 16 up to it; 0 means that nothing limits these two. ``mla``: whether
+    there is an operator for it.
     """
 
     id: str
@@ -31,7 +31,8 @@ class Chip:
     device_type: str
     dtypes: tuple[str, ...]
     executes: frozenset[str]
-    nz_cache: bool | None = None
+    socs: range
+    fractal_attention: bool = False
     block_sizes: tuple[int, ...] = ()
     block_elements: int = 0
     largest_head: int = 0
@@ -56,26 +57,30 @@ _BOTH = ("bfloat16", "float16")
 #   on Ascend A5"), quantization/methods/{w8a8_mxfp8,w4a8_mxfp4}.py; docs, feature_guide/
 #   expert_parallelism_load_balancer.md (int4: W4A16 but for load balancing); CANN ops-nn,
 #   aclnnQuantMatmulV5.md (on the 950 a superset of V3 and V4, which take int8).
-# - caches and blocks: get_kv_cache_shape and get_supported_kernel_block_sizes in
-#   attention/attention_v1.py and _310p/attention/attention_v1.py; _310p/model_runner_310p.py has
-#   _ATTENTION_BLOCK_SIZE_LIMIT and refuses MLA. Head sizes of the 310P: host checks of its
-#   attention in ascend-transformer-boost (ddcc8b62).
+# - socs: utils.py, check_ascend_device_type. fractal_attention: _310p/attention, and the host
+#   checks of ascend-transformer-boost (ddcc8b62), which limit the 310P's head sizes too.
+# - block_sizes: get_supported_kernel_block_sizes in attention/attention_v1.py and
+#   _310p/attention/attention_v1.py; _310p/model_runner_310p.py has _ATTENTION_BLOCK_SIZE_LIMIT and
+#   refuses MLA.
+_INT = frozenset({"int8", "int4"})
+_950 = _INT | {"fp8", "mxfp8", "mxfp4"}
 _CHIPS = (
-    Chip("a2", "Atlas A2", "A2", _BOTH, frozenset({"int8", "int4"}), False, (128,)),
-    Chip("a3", "Atlas A3", "A3", _BOTH, frozenset({"int8", "int4"}), False, (128,)),
+    Chip("a2", "Atlas A2", "A2", _BOTH, _INT, range(220, 226), block_sizes=(128,)),
+    Chip("a3", "Atlas A3", "A3", _BOTH, _INT, range(250, 256), block_sizes=(128,)),
     Chip(
         "310p",
         "Ascend 310P",
         "_310P",
         ("float16",),
         frozenset({"int8"}),
-        True,
-        (128, 64),
+        range(200, 206),
+        fractal_attention=True,
+        block_sizes=(128, 64),
         block_elements=128 * 128,
         largest_head=256,
         mla=False,
-    ),
-    Chip("950", "Ascend 950", "A5", _BOTH, frozenset({"int8", "int4", "fp8", "mxfp8", "mxfp4"})),
+    ),  # fmt: skip
+    Chip("950", "Ascend 950", "A5", _BOTH, _950, range(260, 261)),
 )
 CHIPS: Mapping[str, Chip] = MappingProxyType({chip.id: chip for chip in _CHIPS})
 

@@ -24,8 +24,9 @@ def register() -> str:
     """Entry point ``vllm.general_plugins``: register recipes, quantization method and loader.
 
     Asks before it acts, so a second call changes nothing. Returns the line it logs. Raises
-    SettingsError for a bad ``VLLM_ASCEND_BRINGUP_*`` variable or a vLLM that lacks the hooks,
-    RecipeError for a bad recipe, PatchError for a patch asked for that does not fit.
+    SettingsError for a bad ``VLLM_ASCEND_BRINGUP_*`` variable, a vLLM that lacks the hooks or a
+    torch_npu that lacks operators, RecipeError for a bad recipe, PatchError for a patch asked for
+    that does not fit.
     """
     settings = read_settings()
     from vllm.logger import init_logger
@@ -37,6 +38,7 @@ def register() -> str:
         from vllm.transformers_utils import config as vllm_configs
 
         from vllm_ascend_bringup.loader import BringupModelLoader
+        from vllm_ascend_bringup.operators import check_operators
         from vllm_ascend_bringup.patch_hooks import apply_patches
         from vllm_ascend_bringup.quantization import LOAD_FORMATS, METHOD, AscendDequantConfig
         from vllm_ascend_bringup.recipe_hooks import BringupConfigParser, register_recipes
@@ -48,6 +50,7 @@ def register() -> str:
         ) from error
     _check_platform(settings.platform)
     _allow_amx()
+    check_operators()
     if isinstance(vllm_configs.get_config_parser("hf"), BringupConfigParser):
         return _log(logger, "registered already")
     recipes = register_recipes()

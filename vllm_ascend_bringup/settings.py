@@ -16,7 +16,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "AUDIT": ("error", "warn"),
     "PLATFORM": (
         "auto",
-        *(f"reference-{chip.id}" for chip in CHIPS.values() if chip.nz_cache is not None),
+        *(f"reference-{chip.id}" for chip in CHIPS.values() if chip.block_sizes),
     ),
 }
 _KNOWN = (*_CHOICES, "THREADS", "RECIPES", "PATCHES")

@@ -65,8 +65,9 @@ class Batch:
 def random_batch(
     seed: int, *, nz: bool, dtype: torch.dtype, decode: bool = False, fresh: bool = False,
     longest: int = 70, kv_heads: int | None = None, size: int | None = None,
+    each: int | None = None,
 ) -> Batch:  # fmt: skip
-    """decode: one query token each. fresh: no tokens before them."""
+    """decode: one query token each, or ``each`` of them. fresh: no tokens before them."""
     chance = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
     block_size = chance.choice([16, 64, 128])
@@ -75,7 +76,7 @@ def random_batch(
     heads = kv_heads * chance.choice([1, 2, 3])
     queries, contexts = [], []
     for _ in range(chance.randint(1, 5)):
-        count = 1 if decode else chance.randint(1, longest)
+        count = each or (1 if decode else chance.randint(1, longest))
         # Some end exactly with a block.
         before = 0 if fresh else chance.choice([0, 1, chance.randint(0, 3 * longest)])
         if not fresh and chance.random() < 0.3:

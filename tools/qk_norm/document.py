@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 
 from vllm_ascend_bringup.patches.catalog import PATCHES
+from vllm_ascend_bringup.patching import Patch
 from vllm_ascend_bringup.tools.conformance.results import TOLERANCE
 from vllm_ascend_bringup.tools.qk_norm.results import PROMPTS, Result
 
@@ -57,9 +58,17 @@ def document(results: Sequence[Result], versions: str) -> str:
         tolerance=TOLERANCE,
         versions=versions,
     )
-    patches = "".join(f"| {p.name} | {p.attribute} | {p.why} |\n" for p in PATCHES.values())
+    patches = "".join(
+        f"| {patch.name} | {patch.attribute} | {patch.why} |\n"
+        for patch in PATCHES.values() if concerns(patch)
+    )  # fmt: skip
     return head + "".join(row(result) + "\n" for result in results) + _PATCHES + patches
 
 
 def _of_prompts(count: int) -> str:
     return f"{count} of {PROMPTS}"
+
+
+def concerns(patch: Patch) -> bool:
+    """Whether it is about models that vLLM runs, and not about one chip's attention."""
+    return patch.package == "vllm" or "norm" in patch.name

@@ -61,7 +61,7 @@ class ReferencePlatform(CpuPlatform):
                 f"a multiple of 16 up to {cls.chip.largest_head}",
                 "this model does not run on that chip",
             )
-        if not cls.chip.nz_cache:
+        if not cls.chip.fractal_attention:
             return f"{_ATTENTION}.ReferenceBackend"
         return f"{_ATTENTION}.ReferenceNZBackend{block_size}"
 
