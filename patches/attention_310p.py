@@ -17,12 +17,17 @@ from vllm_ascend_bringup.errors import PlatformError
 _STEP = "bringup_step"
 
 
-@functools.cache
-def _masks(device: torch.device) -> LegacyMasks:
+def _masks(device: torch.device, vllm_config: Any) -> LegacyMasks:
     """For all layers and builders on a device: they see the same batches."""
+    return _masks_up_to(device, vllm_config.scheduler_config.max_num_batched_tokens)
+
+
+@functools.cache
+def _masks_up_to(device: torch.device, longest_prompt: int) -> LegacyMasks:
     import torch_npu
 
-    return LegacyMasks(torch.float16, device, mark=functools.partial(in_nz, torch_npu))
+    mark = functools.partial(in_nz, torch_npu)
+    return LegacyMasks(torch.float16, device, longest_prompt, mark=mark)
 
 
 def compressed_masks(original: Any) -> Any:
@@ -53,7 +58,8 @@ def metadata_builder(original: Any) -> Any:
             self, kv_cache_spec: Any, layer_names: Any, vllm_config: Any, device: torch.device
         ) -> None:
             super().__init__(kv_cache_spec, layer_names, vllm_config, device)
-            self.attn_mask_builder: Any = _PromptMasks(self.attn_mask_builder, device)
+            masks = _masks(device, vllm_config)
+            self.attn_mask_builder: Any = _PromptMasks(self.attn_mask_builder, masks)
 
         def build(
             self, common_prefix_len: int, common_attn_metadata: Any, *more: Any, **named: Any
@@ -68,8 +74,8 @@ def metadata_builder(original: Any) -> Any:
 class _PromptMasks:
     """In place of a builder's ``AttentionMaskBuilder310``. longest: prompt of this batch."""
 
-    def __init__(self, original: Any, device: torch.device) -> None:
-        self.original, self.device, self.longest = original, device, 1
+    def __init__(self, original: Any, masks: LegacyMasks) -> None:
+        self.original, self.masks, self.longest = original, masks, 1
 
     def get_attention_mask(self, causal: bool, model_config: Any) -> torch.Tensor:
         """See vllm-ascend. Without causality always a whole one: fixed sizes cannot say that."""
@@ -77,7 +83,7 @@ class _PromptMasks:
         if self.original.support_compressed_mask and not everything:
             mask: torch.Tensor = self.original.get_attention_mask(causal, model_config)
             return mask
-        return _masks(self.device).prompt(self.longest, causal=not everything)
+        return self.masks.prompt(self.longest, causal=not everything)
 
 
 def attention(original: Any) -> Any:
@@ -113,7 +119,7 @@ def attention(original: Any) -> Any:
             lengths = attn_metadata.seq_lens.tolist()
             # Rows of padding count as the last request's; its own tokens do not see them.
             lengths[-1] += len(query) - sum(lengths)
-            mask = _masks(query.device).prompt(max(lengths), window=self.window)
+            mask = _masks(query.device, self.vllm_config).prompt(max(lengths), window=self.window)
             return self._with_mask(query, key, value, mask, lengths, output)
 
         def _forward_encoder_attention(
@@ -121,7 +127,7 @@ def attention(original: Any) -> Any:
             output: torch.Tensor,
         ) -> torch.Tensor:  # fmt: skip
             lengths = attn_metadata.seq_lens.tolist()
-            mask = _masks(query.device).prompt(max(lengths), causal=False)
+            mask = _masks(query.device, self.vllm_config).prompt(max(lengths), causal=False)
             return self._with_mask(query, key, value, mask, lengths, output)
 
         def _with_mask(
@@ -143,7 +149,7 @@ def attention(original: Any) -> Any:
             if self.window is None:
                 return super().forward_paged_attention(query, attn_metadata, output)
             _refuse({"a sliding window in a captured graph": _capturing()})
-            if _step(attn_metadata, query.device).within(self.window):
+            if _step(attn_metadata, _masks(query.device, self.vllm_config)).within(self.window):
                 return super().forward_paged_attention(query, attn_metadata, output)
             return self.forward_chunked_prefill_310(query, attn_metadata, output)
 
@@ -155,7 +161,8 @@ def attention(original: Any) -> Any:
             if self.support_compressed_mask and self.window is None:
                 return super().forward_chunked_prefill_310(query, attn_metadata, output)
             _refuse({"a mask that follows the batch in a captured graph": _capturing()})
-            for call in _step(attn_metadata, query.device).calls(self.window):
+            masks = _masks(query.device, self.vllm_config)
+            for call in _step(attn_metadata, masks).calls(self.window):
                 torch_npu._npu_paged_attention_splitfuse(
                     query=query[call.tokens], key_cache=self.key_cache,
                     value_cache=self.value_cache, mask=call.mask,
@@ -168,7 +175,7 @@ def attention(original: Any) -> Any:
     return AscendAttentionBackendImpl310
 
 
-def _step(attn_metadata: Any, device: torch.device) -> Step:
+def _step(attn_metadata: Any, masks: LegacyMasks) -> Step:
     """Made by the first layer of a step that needs it, and kept with the step's metadata.
 
     Of the device's lengths: with asynchronous speculative decoding the host's run ahead.
@@ -179,7 +186,7 @@ def _step(attn_metadata: Any, device: torch.device) -> Step:
         while queries and not queries[-1]:  # requests that only pad the batch
             queries.pop()
         lengths = attn_metadata.seq_lens.tolist()[: len(queries)]
-        made = Step(queries, lengths, True, _masks(device))
+        made = Step(queries, lengths, True, masks)
         setattr(attn_metadata, _STEP, made)
     return made
 

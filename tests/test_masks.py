@@ -57,7 +57,7 @@ def test_a_large_budget_makes_one_piece(requests: list[tuple[int, int]]) -> None
 @settings(deadline=None)
 @given(REQUESTS, st.integers(1, 40_000), st.one_of(st.none(), st.integers(1, 80)))
 def test_rows_of_a_batch(requests: list[tuple[int, int]], budget: int, window: int | None) -> None:
-    masks = LegacyMasks(torch.float16, CPU, budget)
+    masks = LegacyMasks(torch.float16, CPU, 1, budget=budget)
     for piece, rows in masks.chunks(*lengths(requests), window=window):
         cells = from_nz(rows, sum(piece.query_lengths), piece.width)[0]
         positions = piece.positions()[:, None]
@@ -68,7 +68,7 @@ def test_rows_of_a_batch(requests: list[tuple[int, int]], budget: int, window: i
 
 
 def test_a_long_context_stays_within_the_budget() -> None:
-    masks = LegacyMasks(torch.float16, CPU)
+    masks = LegacyMasks(torch.float16, CPU, 1000)
     for piece, rows in itertools.islice(masks.chunks([2048], [131072]), 3):
         assert sum(piece.query_lengths) == 128
         assert 31 * MIB < rows.numel() * rows.element_size() <= 32 * MIB
@@ -77,7 +77,7 @@ def test_a_long_context_stays_within_the_budget() -> None:
 
 
 def test_the_prompt_mask_grows_by_doubling_and_is_kept() -> None:
-    masks = LegacyMasks(torch.float16, CPU)
+    masks = LegacyMasks(torch.float16, CPU, 1000)
     first = masks.prompt(100)
     assert first.shape == (1, 8, 128, 16)
     assert masks.prompt(17) is first
@@ -88,7 +88,7 @@ def test_the_prompt_mask_grows_by_doubling_and_is_kept() -> None:
     cells = from_nz(second, 256, 256)[0]
     assert torch.equal(cells == 0, torch.ones(256, 256, dtype=torch.bool).tril())
     # Of its own length, and its own window.
-    assert LegacyMasks(torch.float16, CPU).prompt(5).shape == (1, 1, 16, 16)
+    assert LegacyMasks(torch.float16, CPU, 1000).prompt(5).shape == (1, 1, 16, 16)
     banded = from_nz(masks.prompt(20, window=3), 32, 32)[0]
     assert torch.equal(
         banded == 0,
@@ -97,8 +97,16 @@ def test_the_prompt_mask_grows_by_doubling_and_is_kept() -> None:
     assert masks.prompt(5) is second
 
 
+def test_no_prompt_is_longer_than_a_batch() -> None:
+    masks = LegacyMasks(torch.float16, CPU, 70)
+    assert masks.prompt(33).shape[2] == 64
+    assert masks.prompt(65).shape[2] == 80  # doubled it would be 128
+    assert masks.prompt(70) is masks.prompt(80)
+    assert masks.prompt(81).shape[2] == 128  # rows that only pad the batch
+
+
 def test_nothing_is_hidden_without_causality() -> None:
-    made = LegacyMasks(torch.float16, CPU).prompt(17, causal=False)
+    made = LegacyMasks(torch.float16, CPU, 1000).prompt(17, causal=False)
     assert made.shape == (1, 2, 32, 16)
     assert not made.any()
 

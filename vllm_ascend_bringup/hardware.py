@@ -79,7 +79,7 @@ _CHIPS = (
         block_elements=128 * 128,
         largest_head=256,
         mla=False,
-    ),  # fmt: skip
+    ),
     Chip("950", "Ascend 950", "A5", _BOTH, _950, range(260, 261)),
 )
 CHIPS: Mapping[str, Chip] = MappingProxyType({chip.id: chip for chip in _CHIPS})

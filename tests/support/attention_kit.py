@@ -2,6 +2,7 @@
 """Random batches in a paged cache, and torch's own attention over them in float64."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,24 +66,27 @@ class Batch:
 def random_batch(
     seed: int, *, nz: bool, dtype: torch.dtype, decode: bool = False, fresh: bool = False,
     longest: int = 70, kv_heads: int | None = None, size: int | None = None,
-    each: int | None = None,
+    each: int | None = None, requests: Sequence[tuple[int, int]] | None = None,
 ) -> Batch:  # fmt: skip
-    """decode: one query token each, or ``each`` of them. fresh: no tokens before them."""
+    """decode: one query token each, or ``each`` of them. fresh: no tokens before them. requests:
+    these, query tokens and tokens before them, in place of random ones.
+    """
     chance = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
     block_size = chance.choice([16, 64, 128])
     drawn_heads, drawn_size = chance.choice([1, 2, 4]), chance.choice([16, 48, 64])
     kv_heads, size = kv_heads or drawn_heads, size or drawn_size
     heads = kv_heads * chance.choice([1, 2, 3])
-    queries, contexts = [], []
+    drawn = []
     for _ in range(chance.randint(1, 5)):
         count = each or (1 if decode else chance.randint(1, longest))
         # Some end exactly with a block.
         before = 0 if fresh else chance.choice([0, 1, chance.randint(0, 3 * longest)])
         if not fresh and chance.random() < 0.3:
             before += -(before + count) % block_size
-        queries.append(count)
-        contexts.append(before + count)
+        drawn.append((count, before))
+    queries = [count for count, _ in requests or drawn]
+    contexts = [count + before for count, before in requests or drawn]
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator).to(dtype)

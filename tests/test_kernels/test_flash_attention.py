@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 from attention_kit import SCALE, Batch, assert_one_rounding, random_batch
+from torch.nn.functional import scaled_dot_product_attention
 
 from vllm_ascend_bringup.attention.masks import LegacyMasks
 from vllm_ascend_bringup.kernels.flash_attention import flash_attention
 
-MASKS = LegacyMasks(torch.float16, torch.device("cpu"))
+MASKS = LegacyMasks(torch.float16, torch.device("cpu"), 1 << 15)
 
 
 def run(batch: Batch, mask: torch.Tensor, **changed: torch.Tensor) -> torch.Tensor:
@@ -27,11 +28,32 @@ def run(batch: Batch, mask: torch.Tensor, **changed: torch.Tensor) -> torch.Tens
 
 
 def test_random_batches() -> None:
-    for seed in range(300):
+    for seed in range(500):
         batch = random_batch(seed, nz=True, dtype=torch.float16, fresh=True)
         window = None if seed % 3 else 1 + seed % 40
         mask = MASKS.prompt(max(batch.queries), window=window)
         assert_one_rounding(run(batch, mask), batch.exact(window))
+
+
+def test_a_long_prompt() -> None:
+    longest = 16385
+    masks = LegacyMasks(torch.float16, torch.device("cpu"), longest)
+    batch = random_batch(
+        0,
+        nz=True,
+        dtype=torch.float16,
+        kv_heads=1,
+        size=16,
+        requests=[(1, 0), (longest, 0), (1, 0)],
+    )
+    found = run(batch, masks.prompt(longest))
+    for row in (0, 1, 1025, 8192, longest - 1):
+        seen = slice(row + 1)
+        exact = scaled_dot_product_attention(
+            batch.query[1 + row, :, None].double(), batch.keys[1][seen].double().transpose(0, 1),
+            batch.values[1][seen].double().transpose(0, 1), scale=SCALE, enable_gqa=True,
+        )  # fmt: skip
+        assert_one_rounding(found[1 + row], exact[:, 0])
 
 
 def test_without_causality_every_key_is_seen() -> None:

@@ -51,6 +51,14 @@ def test_causal(dtype: torch.dtype, decode: bool) -> None:
         assert_one_rounding(run(batch, **caches), exact)
 
 
+def test_a_long_context() -> None:
+    batch = random_batch(
+        0, nz=False, dtype=torch.bfloat16, requests=[(40, 16345), (1, 16384), (1, 0)]
+    )
+    assert batch.contexts == [16385, 16385, 1]
+    assert_one_rounding(run(batch), batch.exact())
+
+
 @pytest.mark.parametrize("decode", [False, True], ids=["chunks", "decode"])
 def test_a_band_sees_one_key_more_than_pre_tokens(decode: bool) -> None:
     for seed in range(100):

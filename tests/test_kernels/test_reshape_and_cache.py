@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_ascend_bringup.kernels.reshape_and_cache import reshape_and_cache
@@ -36,6 +36,7 @@ def cell(cache: torch.Tensor, nz: bool, slot: int, head: int, d: int, size: int)
     return float(cache.flatten()[flat])
 
 
+@settings(max_examples=500, deadline=None)
 @given(st.data(), st.booleans(), st.sampled_from([16, 64, 128]), st.sampled_from([8, 16, 72]))
 def test_every_cell(data: st.DataObject, nz: bool, block_size: int, size: int) -> None:
     value_size = data.draw(st.sampled_from([8, 24]))

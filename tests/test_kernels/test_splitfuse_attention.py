@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 def run(batch: Batch, nz: bool, budget: int, window: int | None = None) -> torch.Tensor:
     """As a caller does that has only ``budget`` bytes for masks: a call for each piece."""
     out = torch.full_like(batch.query, float("nan"))
-    masks = LegacyMasks(batch.query.dtype, CPU, budget)
+    masks = LegacyMasks(batch.query.dtype, CPU, 1, budget=budget)
     for piece, rows in masks.chunks(batch.queries, batch.contexts, window=window):
         requests = slice(piece.requests.start, piece.requests.stop)
         splitfuse_attention(
@@ -37,8 +37,16 @@ def test_random_batches(nz: bool, dtype: torch.dtype, budget: int) -> None:
         assert_one_rounding(run(batch, nz, budget, window), batch.exact(window))
 
 
+def test_a_long_context() -> None:
+    batch = random_batch(
+        0, nz=True, dtype=torch.float16, requests=[(40, 16345), (1, 16384), (1, 0)]
+    )
+    assert batch.contexts == [16385, 16385, 1]
+    assert_one_rounding(run(batch, True, 1 << 25), batch.exact())
+
+
 BATCH = random_batch(3, nz=True, dtype=torch.float16)
-MASK = next(rows for _, rows in LegacyMasks(torch.float16, CPU, 1 << 30).chunks(
+MASK = next(rows for _, rows in LegacyMasks(torch.float16, CPU, 1, budget=1 << 30).chunks(
     BATCH.queries, BATCH.contexts))  # fmt: skip
 
 

@@ -112,19 +112,22 @@ def _fitting(used: int, start: int, wanted: int, width: int, budget: int, itemsi
 class LegacyMasks:
     """Masks for the operators that add what they are given, for one dtype on one device.
 
-    budget: bytes that the rows of one call may take. mark: what makes an operator take a tensor as
-    FRACTAL_NZ. Nothing is kept on the class: two of them do not know of each other.
-    window: how many keys a query sees at most, itself included.
+    longest_prompt: that any batch can have. budget: bytes that the rows of one call may take. mark:
+    what makes an operator take a tensor as FRACTAL_NZ. Nothing is kept on the class: two of them do
+    not know of each other. window: how many keys a query sees at most, itself included.
     """
 
     def __init__(
         self,
         dtype: torch.dtype,
         device: torch.device,
+        longest_prompt: int,
+        *,
         budget: int = 32 << 20,
         mark: Callable[[torch.Tensor], torch.Tensor] = lambda mask: mask,
     ) -> None:
-        self.dtype, self.device, self.budget, self.mark = dtype, device, budget, mark
+        self.dtype, self.device, self.longest_prompt = dtype, device, longest_prompt
+        self.budget, self.mark = budget, mark
         self._prompt: dict[int | None, torch.Tensor] = {}
 
     def prompt(
@@ -132,7 +135,8 @@ class LegacyMasks:
     ) -> torch.Tensor:
         """For prompts of up to ``longest`` tokens: ``[1, side / 16, side, 16]``.
 
-        Kept if causal, and made anew with twice the side when a longer prompt comes.
+        Kept if causal, and made anew with twice the side when a longer prompt comes, but no larger
+        than the longest one needs.
         """
         if not causal:
             return self._zeros(longest, longest)
@@ -141,6 +145,8 @@ class LegacyMasks:
             side = _ROWS
             while side < longest:
                 side *= 2
+            if longest <= self.longest_prompt:
+                side = min(side, -(-self.longest_prompt // _ROWS) * _ROWS)
             self._prompt.pop(window, None)  # before the larger one is made
             positions = torch.arange(side, device=self.device)
             rows = mask_rows(positions, side, self.dtype, window=window)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One step's batch on a 310P, and the masks that its layers share."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -28,14 +29,15 @@ class Step:
     """queries: tokens of each request in this step. lengths: its keys, those included.
 
     window, wherever it is asked for: how many keys a query sees at most, itself included, or None.
-    A mask is made when the first layer asks for it.
+    A mask that is the whole batch's is made when the first layer asks for it, and kept. Where a
+    batch takes several, they together exceed what masks may take, and each layer makes them anew.
     """
 
     queries: list[int]
     lengths: list[int]
     causal: bool
     masks: LegacyMasks
-    _calls: dict[int | None, list[Call]] = field(default_factory=dict)
+    _whole: dict[int | None, Call] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -55,21 +57,23 @@ class Step:
         """One token each, and nothing to hide: what the operator without a mask computes."""
         return max(self.queries) == 1 and self.within(window)
 
-    def calls(self, window: int | None) -> list[Call]:
+    def calls(self, window: int | None) -> Iterator[Call]:
         """The whole batch by the chunked-prefill operator, in order."""
         if self.within(window):
             window = None
-        if window not in self._calls:
-            device = self.masks.device
-            made = self.masks.chunks(self.queries, self.lengths, causal=self.causal, window=window)
-            self._calls[window] = [
-                Call(
-                    piece.tokens, slice(piece.requests.start, piece.requests.stop), mask,
-                    int32(piece.query_lengths), int32(piece.sequence_lengths).to(device),
-                )
-                for piece, mask in made
-            ]  # fmt: skip
-        return self._calls[window]
+        if window in self._whole:
+            yield self._whole[window]
+            return
+        made = self.masks.chunks(self.queries, self.lengths, causal=self.causal, window=window)
+        for piece, mask in made:
+            call = Call(
+                piece.tokens, slice(piece.requests.start, piece.requests.stop), mask,
+                int32(piece.query_lengths),
+                int32(piece.sequence_lengths).to(self.masks.device),
+            )  # fmt: skip
+            if sum(piece.query_lengths) == self.tokens:
+                self._whole[window] = call
+            yield call
 
 
 def int32(lengths: list[int] | tuple[int, ...]) -> torch.Tensor:

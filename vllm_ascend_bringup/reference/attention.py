@@ -39,7 +39,10 @@ class ReferenceMetadataBuilder(AttentionMetadataBuilder[ReferenceMetadata]):
 
     def __init__(self, kv_cache_spec: Any, layer_names: Any, vllm_config: Any, device: Any) -> None:
         super().__init__(kv_cache_spec, layer_names, vllm_config, device)
-        self.masks = LegacyMasks(vllm_config.model_config.dtype, device)
+        self.masks = LegacyMasks(
+            vllm_config.model_config.dtype, device,
+            vllm_config.scheduler_config.max_num_batched_tokens,
+        )  # fmt: skip
 
     def build(
         self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False
