@@ -22,20 +22,20 @@ def attend(
     scale: float,
     mask: "torch.Tensor | None" = None,
 ) -> "torch.Tensor":
-    """``[..., N, H, D]``, ``[..., M, KV, D]``, ``[..., M, KV, DV]`` to ``[..., N, H, DV]`` float32.
+    """``[B, N, H, D]``, ``[B, M, KV, D]``, ``[B, M, KV, DV]`` to ``[B, N, H, DV]`` float32.
 
-    Query head h attends to KV head ``h // (H // KV)``. mask: ``[..., N, M]``, added to the scaled
+    Query head h attends to KV head ``h // (H // KV)``. mask: ``[B, N, M]``, added to the scaled
     scores, or bool, true where a query sees a key. A query that sees no key becomes zero.
     """
     from torch.nn.functional import scaled_dot_product_attention
 
     if mask is not None:
-        mask = (mask.float() if mask.is_floating_point() else mask).unsqueeze(-3)
+        mask = (mask.float() if mask.is_floating_point() else mask).unsqueeze(1)
     found: torch.Tensor = scaled_dot_product_attention(
-        query.float().transpose(-3, -2), key.float().transpose(-3, -2),
-        value.float().transpose(-3, -2), attn_mask=mask, scale=scale, enable_gqa=True,
+        query.float().transpose(1, 2), key.float().transpose(1, 2), value.float().transpose(1, 2),
+        attn_mask=mask, scale=scale, enable_gqa=True,
     )  # fmt: skip
-    return found.transpose(-3, -2)
+    return found.transpose(1, 2)
 
 
 def read_cache(
@@ -72,7 +72,7 @@ def read_cache(
         return rows
     # Caches start uninitialized: what lies past the end may be NaN, which no mask would hide.
     past = torch.arange(longest, device=table.device) >= lengths[:, None]
-    return rows.masked_fill(past[:, :, None, None], 0)
+    return rows.masked_fill_(past[:, :, None, None], 0)  # a copy: the cache stays as it is
 
 
 def attend_tokens(
@@ -99,7 +99,7 @@ def attend_tokens(
             read_cache(cache, table[part], lengths[part], kv_heads, nz=nz)
             for cache in (*key_caches, value_cache)
         )
-        key = torch.cat(parts, -1)
+        key = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         keys = torch.arange(key.shape[1], device=key.device)
         seen = keys < lengths[part, None].to(key.device)
         found.append(attend(query[part, None], key, value, scale, seen[:, None])[:, 0])
@@ -112,6 +112,6 @@ def _parts(count: int, bytes_each: int) -> Iterator[slice]:
 
 
 def mask_cells(mask: "torch.Tensor", rows: slice, width: int) -> "torch.Tensor":
-    """Of a mask ``[1, N1, M1, C0]``: those rows as a matrix ``[rows, width]``."""
+    """Of a mask ``[1, N1, M1, C0]``: those rows as a matrix ``[1, rows, width]``."""
     columns = -(-width // mask.shape[3])
-    return mask[0, :columns, rows].transpose(0, 1).flatten(1)[:, :width]
+    return mask[:, :columns, rows].transpose(1, 2).flatten(2)[..., :width]

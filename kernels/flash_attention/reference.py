@@ -33,5 +33,6 @@ def flash_attention(
             end = min(start + _ROWS, length)
             rows = slice(first + start, first + end)
             cells = mask_cells(mask, slice(start, end), length)
-            out[rows] = attend(query[rows], key[keys], value[keys], scale, cells).to(out.dtype)
+            found = attend(query[None, rows], key[None, keys], value[None, keys], scale, cells)
+            out[rows] = found[0].to(out.dtype)
         first += length

@@ -47,14 +47,15 @@ def fused_infer_attention(
         rows, key_rows = slice(first, first + count), slice(first_key, first_key + length)
         own = slice(request, request + 1)
         *own_key, own_value = (
-            part[key_rows]
+            part[None, key_rows]
             if table is None
-            else read_cache(part, table[own], lengths[own], kv_heads, nz=False)[0]
+            else read_cache(part, table[own], lengths[own], kv_heads, nz=False)
             for part in (*key_parts, value)
         )
         seen = _seen(count, length, band, query.device)
-        found = attend(query[rows], torch.cat(own_key, -1), own_value, scale, seen)
-        out[rows] = found.to(out.dtype)
+        merged = own_key[0] if len(own_key) == 1 else torch.cat(own_key, -1)
+        found = attend(query[None, rows], merged, own_value, scale, seen)
+        out[rows] = found[0].to(out.dtype)
         first, first_key = first + count, first_key + length
     return out
 
@@ -65,6 +66,7 @@ def _seen(
     if band is None:
         return None
     before, after = band
-    positions = torch.arange(keys - queries, keys, device=device)[:, None]
+    positions = torch.arange(keys - queries, keys, device=device)[None, :, None]
     columns = torch.arange(keys, device=device)
-    return (columns >= positions - before) & (columns <= positions + after)
+    seen = columns <= positions + after
+    return seen if before >= keys else seen & (columns >= positions - before)

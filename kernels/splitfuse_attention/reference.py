@@ -33,9 +33,9 @@ def splitfuse_attention(
     for request, (length, count) in enumerate(zip(contexts, queries, strict=True)):
         rows, own = slice(first, first + count), slice(request, request + 1)
         key, value = (
-            read_cache(cache, block_table[own], lengths[own], num_kv_heads, nz=nz)[0]
+            read_cache(cache, block_table[own], lengths[own], num_kv_heads, nz=nz)
             for cache in (key_cache, value_cache)
         )
         cells = mask_cells(mask, rows, length)
-        out[rows] = attend(query[rows], key, value, scale, cells).to(out.dtype)
+        out[rows] = attend(query[None, rows], key, value, scale, cells)[0].to(out.dtype)
         first += count

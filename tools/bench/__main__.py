@@ -19,7 +19,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vllm_ascend_bringup.tools.bench import convert_checkpoint, decode_formats, load_checkpoint
+from vllm_ascend_bringup.tools.bench import (
+    attention,
+    convert_checkpoint,
+    decode_formats,
+    load_checkpoint,
+    masks,
+    serving,
+)
 
 _ROUNDS = 15
 _LOAD_ROUNDS = 5
@@ -31,7 +38,11 @@ _FORMATS = ("decode_formats",)
 _CONVERT = ("convert_vs_cp", "convert_peak_memory_gib")
 # Against a bf16 copy; block fp8 has a stricter target of its own.
 _COPY_TARGET = ">= 0.4"
-_EVERY = (*_DECODE, *_FORMATS, *_START, *_CONVERT, *_LOAD)
+_MASKS, _ATTENTION, _SERVING = ("masks",), ("attention",), ("serving",)
+_EVERY = (*_DECODE, *_FORMATS, *_START, *_MASKS, *_ATTENTION, *_CONVERT, *_LOAD, *_SERVING)
+_CONTEXTS = (4096, 16384, 32768, 131072)
+# Contexts whose masks upstream's algorithm can make on a small machine.
+_RUN = (4096, 16384)
 
 
 def _emit(figure: str, value: float, unit: str, target: str, against: str) -> None:
@@ -164,6 +175,36 @@ def bench_start() -> None:
     _emit(_START[0], statistics.median(times), "ms", "<= 50", "the same process without the plugin")
 
 
+def bench_masks() -> None:
+    """A step of 8192 tokens, chunks of 2048, at the end of contexts of four lengths."""
+    for context in _CONTEXTS:
+        ours = masks.cost(lambda at=context: masks.ours(at))  # type: ignore[misc]
+        upstream = masks.upstream_peak(context)
+        how = "computed"
+        if context in _RUN:
+            run = masks.cost(lambda at=context: masks.upstream(at))  # type: ignore[misc]
+            how = "counted"
+            _emit(f"mask_seconds_{context}", ours.seconds / run.seconds, "x time", "<= 2",
+                  "vllm-ascend's algorithm, its first step")  # fmt: skip
+            assert abs(run.peak - upstream) < 1 << 16, (run.peak, upstream)
+        _emit(f"mask_peak_mib_{context}", ours.peak / 2**20, "MiB", "<= 64",
+              f"{upstream / 2**20:.0f} MiB by vllm-ascend's algorithm, {how}")  # fmt: skip
+
+
+def bench_attention() -> None:
+    """Each reference operator on one batch."""
+    for found in attention.ratios():
+        _emit(f"attention_{found.name}", found.value, "x time", "<= 1.5",
+              "scaled_dot_product_attention on the same batch in float32")  # fmt: skip
+
+
+def bench_serving() -> None:
+    """The demo checkpoint on two platforms."""
+    for platform, dtype in (("reference-310p", "float16"), ("reference-a2", "bfloat16")):
+        _emit(f"serving_{platform}", serving.ratio(platform, dtype), "x tokens/s", ">= 0.7",
+              "vLLM's CPU platform, same dtype, 16 requests at a time")  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -178,10 +219,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench_formats()
     if wanted & set(_START):
         bench_start()
+    if wanted & set(_MASKS):
+        bench_masks()
+    if wanted & set(_ATTENTION):
+        bench_attention()
     if wanted & set(_CONVERT):
         bench_convert(chosen.gigabytes, chosen.sparse_gibibytes)
     if wanted & set(_LOAD):
         bench_load(chosen.gigabytes)
+    if wanted & set(_SERVING):
+        bench_serving()
 
 
 if __name__ == "__main__":

@@ -112,9 +112,10 @@ def _fitting(used: int, start: int, wanted: int, width: int, budget: int, itemsi
 class LegacyMasks:
     """Masks for the operators that add what they are given, for one dtype on one device.
 
-    longest_prompt: that any batch can have. budget: bytes that the rows of one call may take. mark:
-    what makes an operator take a tensor as FRACTAL_NZ. Nothing is kept on the class: two of them do
-    not know of each other. window: how many keys a query sees at most, itself included.
+    longest_prompt: that any batch can have. budget: bytes that the rows of one call may take;
+    while they are made, those of the call before are still there. mark: what makes an operator take
+    a tensor as FRACTAL_NZ. Nothing is kept on the class: two of them do not know of each other.
+    window: how many keys a query sees at most, itself included.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class LegacyMasks:
         device: torch.device,
         longest_prompt: int,
         *,
-        budget: int = 32 << 20,
+        budget: int = 24 << 20,
         mark: Callable[[torch.Tensor], torch.Tensor] = lambda mask: mask,
     ) -> None:
         self.dtype, self.device, self.longest_prompt = dtype, device, longest_prompt
