@@ -30,6 +30,11 @@ def test_what_chips_serve_in_and_execute() -> None:
     assert {chip.id for chip in CHIPS.values() if chip.executes & floats} == {"950"}
 
 
+def test_a_number_of_torch_npu_is_one_chip() -> None:
+    numbers = [number for chip in CHIPS.values() for number in chip.socs]
+    assert len(set(numbers)) == len(numbers) > 0
+
+
 def test_no_chip_is_installed_here(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in CPU_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)

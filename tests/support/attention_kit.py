@@ -41,8 +41,10 @@ class Batch:
     def int32(self, lengths: list[int]) -> torch.Tensor:
         return torch.tensor(lengths, dtype=torch.int32)
 
-    def exact(self, window: int | None = None) -> torch.Tensor:
-        """``[T, heads, d]`` float64: each query sees the keys up to its own position."""
+    def exact(self, window: int | None = None, tile: int = 1) -> torch.Tensor:
+        """``[T, heads, d]`` float64: each query sees the keys up to its own position, or the tile
+        of positions it is in.
+        """
         rows = []
         first = 0
         for count, length, key, value in zip(
@@ -50,7 +52,7 @@ class Batch:
         ):
             positions = torch.arange(length - count, length)[:, None]
             columns = torch.arange(length)[None]
-            seen = columns <= positions
+            seen = columns // tile <= positions // tile
             if window is not None:
                 seen &= columns > positions - window
             found = scaled_dot_product_attention(

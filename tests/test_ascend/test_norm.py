@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Patches of vllm-ascend's RMS norm, on its published source.
 
-The NPU's operator is stood in for by its formula; everything else is vllm-ascend's and vLLM's own.
+The NPU's operator is the emulated one; everything else is vllm-ascend's and vLLM's own.
 """
 
 import ast
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,22 +24,6 @@ HEADS, ADDED, D, EPS = 5, 3, 8, 1e-6
 WIDTH, MEAN_OVER = (HEADS + ADDED) * D, HEADS * D
 
 pytestmark = MARKS
-
-
-@pytest.fixture
-def torch_npu(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The operator as torch_npu documents it: its mean is over all columns."""
-
-    def npu_rms_norm(
-        x: torch.Tensor, gamma: torch.Tensor, epsilon: float = 1e-6
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
-        return x * scale * gamma, scale
-
-    module: Any = ModuleType("torch_npu")
-    module.npu_rms_norm = npu_rms_norm
-    monkeypatch.setitem(sys.modules, "torch_npu", module)
-    return module
 
 
 @pytest.fixture
@@ -102,7 +85,9 @@ def test_a_mean_over_fewer_columns(source: Path, patch: str, torch_npu: Any) -> 
 
 @pytest.mark.usefixtures("vllm_config")
 @pytest.mark.parametrize("patch", ["ascend_norm", "ascend_norm_310p"])
-def test_other_norms_stay_on_the_operator(source: Path, patch: str, torch_npu: Any) -> None:
+def test_other_norms_stay_on_the_operator(
+    source: Path, patch: str, torch_npu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = class_of(source, patch, torch_npu)
     x = torch.randn(4, WIDTH)
     called: list[int] = []
@@ -112,7 +97,7 @@ def test_other_norms_stay_on_the_operator(source: Path, patch: str, torch_npu: A
         called.append(1)
         return real(*arguments)
 
-    torch_npu.npu_rms_norm = counted
+    monkeypatch.setattr(torch_npu, "npu_rms_norm", counted)
     found = norm(original)(WIDTH, EPS).forward_oot(x)
     assert called == [1]
     torch.testing.assert_close(found, x / (x.square().mean(-1, keepdim=True) + EPS).sqrt())

@@ -45,7 +45,8 @@ def rows(batch: Batch, tensors: list[torch.Tensor], *, of_the_step: bool) -> tor
     )
 
 
-def metadata(batch: Batch, state: str, config: Any) -> Any:
+def metadata(batch: Batch, state: str, config: Any, pooling: Any = None) -> Any:
+    """By vllm-ascend's builder. pooling: a model's config in place of the one of ``config``."""
     from vllm.v1.kv_cache_interface import FullAttentionSpec
     from vllm_ascend._310p.attention.metadata_builder import AscendAttentionMetadataBuilder310
     from vllm_ascend.attention.attention_v1 import AscendAttentionState
@@ -58,16 +59,20 @@ def metadata(batch: Batch, state: str, config: Any) -> Any:
         seq_lens_cpu=lengths, num_reqs=len(batch.queries), num_actual_tokens=len(batch.query),
         max_query_len=max(batch.queries), max_seq_len=max(batch.contexts),
         block_table_tensor=batch.table, slot_mapping=slots(batch, of_the_step=True),
-        attn_state=AscendAttentionState[state],
+        attn_state=AscendAttentionState[state], causal=pooling is None,
     )  # fmt: skip
     spec = FullAttentionSpec(
         block_size=batch.key_cache.shape[2], num_kv_heads=batch.kv_heads,
         head_size=batch.query.shape[2], dtype=batch.query.dtype,
     )  # fmt: skip
-    return AscendAttentionMetadataBuilder310(spec, ["layer"], config, CPU).build(0, common)
+    builder = AscendAttentionMetadataBuilder310(spec, ["layer"], config, CPU)
+    builder.model_config = pooling or builder.model_config
+    return builder.build(0, common)
 
 
-def attention(batch: Batch, state: str, config: Any, torch_npu: Any) -> torch.Tensor:
+def attention(
+    batch: Batch, state: str, config: Any, torch_npu: Any, pooling: Any = None
+) -> torch.Tensor:
     """The cache of earlier steps, written by vllm-ascend, then this step."""
     from vllm.forward_context import set_forward_context
     from vllm_ascend._310p.attention.attention_v1 import AscendAttentionBackendImpl310
@@ -89,7 +94,7 @@ def attention(batch: Batch, state: str, config: Any, torch_npu: Any) -> torch.Te
     out = torch.full_like(batch.query, float("nan"))
     with set_forward_context(None, config):
         found: torch.Tensor = impl.forward(
-            layer, batch.query, key, value, caches, metadata(batch, state, config), out
+            layer, batch.query, key, value, caches, metadata(batch, state, config, pooling), out
         )
     return found
 
@@ -111,3 +116,18 @@ def test_random_batches(
         batch = random_batch(seed, nz=True, dtype=torch.float16, **kind)
         found = attention(batch, state, ascend_config, torch_npu)
         assert_one_rounding(found, batch.exact())
+
+
+@pytest.mark.parametrize("version", VERSIONS.values(), ids=[*VERSIONS])
+def test_pooling_without_causality(version: str, ascend_config: Any) -> None:
+    """Whole masks let every token see every token. With a mask of fixed size the operator reads one
+    tile and hides later ones, so longer texts than a tile come out otherwise (ATB's
+    UnpadFlashAttentionNz; to be seen on hardware).
+    """
+    torch_npu = emulation.install(version)
+    for seed in range(8):
+        batch = random_batch(seed, nz=True, dtype=torch.float16, fresh=True, longest=300)
+        pooling = SimpleNamespace(runner_type="pooling", dtype=torch.float16)
+        found = attention(batch, "PrefillNoCache", ascend_config, torch_npu, pooling)
+        tile = 128 if version == VERSIONS["compressed masks"] else max(batch.queries)
+        assert_one_rounding(found, batch.exact(tile=tile))

@@ -9,6 +9,9 @@ import sys
 import pytest
 from ascend_runtime import MARKS
 
+from vllm_ascend_bringup import emulation
+from vllm_ascend_bringup.hardware import CHIPS, Chip
+
 pytestmark = MARKS
 
 # What our platform has in another way than vllm-ascend's.
@@ -40,6 +43,25 @@ def test_our_platform_is_vllm_ascends_but_for_what_it_overrides() -> None:
         is not inspect.getattr_static(BringupNPUPlatform, name, missing)
     }
     assert different - _OF_A_CLASS == OVERRIDDEN
+
+
+@pytest.mark.parametrize("chip", CHIPS.values(), ids=list(CHIPS))
+def test_vllm_ascend_tells_chips_apart_as_we_do(
+    chip: Chip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm_ascend import utils
+
+    npu = emulation.install(chip=chip.id).npu
+    built_for = utils.AscendDeviceType[chip.device_type]
+    monkeypatch.setattr(utils, "_ascend_device_type", built_for)
+    utils.check_ascend_device_type()
+    for number in chip.socs:
+        monkeypatch.setattr(npu, "get_soc_version", lambda number=number: number)
+        utils.check_ascend_device_type()
+    for number in (chip.socs.start - 1, chip.socs.stop):
+        monkeypatch.setattr(npu, "get_soc_version", lambda number=number: number)
+        with pytest.raises((AssertionError, RuntimeError)):
+            utils.check_ascend_device_type()
 
 
 @pytest.mark.parametrize(

@@ -126,15 +126,15 @@ def test_chunks_with_a_mask_of_fixed_size(torch_npu: Any) -> None:
     arguments = v2_arguments()
     run(**arguments, mask_type=5)
     mask = arguments["mask"]
-    open_cell, closed_cell = mask.clone(), mask.clone()
-    open_cell[7, 8], closed_cell[7, 7] = -9000, -10000
+    open_cell, shaded_cell = mask.clone(), mask.clone()
+    open_cell[7, 8], shaded_cell[7, 7] = -9000, -1
     for changed, message in (
         ({"mask_type": 3}, "mask_type 3"),
         ({"mask": nz(mask)}, "mask of format 29: expected 2"),
         ({"mask": mask[:128, :128]}, r"mask torch.float16 \[128, 128\]"),
         ({"mask": mask.float()}, "mask torch.float32"),
         ({"mask": open_cell}, "above the diagonal, -10000.0 or less"),
-        ({"mask": closed_cell}, "expected zeros"),
+        ({"mask": shaded_cell}, "expected zeros"),
         ({"seq_len": torch.tensor(CHUNKS.queries)}, "seq_len torch.int64"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -157,6 +157,25 @@ def test_what_kernels_of_chunks_take_at_most(
         )  # fmt: skip
 
 
+def test_more_than_2000_requests(torch_npu: Any) -> None:
+    query = zeros(2001, 1, 16)
+    lengths = torch.ones(2001, dtype=torch.int32)
+    torch_npu._npu_flash_attention_unpad(
+        query[1:], query[1:], query[1:], lengths[1:], 1.0, 1, 1, query[1:]
+    )
+    with pytest.raises(ValueError, match=r"2001 requests: expected .* at most 2000"):
+        torch_npu._npu_flash_attention_unpad(query, query, query, lengths, 1.0, 1, 1, query)
+    # Chunks of one token each are exempt.
+    chunks, cache = zeros(2002, 1, 16), nz(zeros(1, 1, 16, 16))
+    mask, counts = nz(zeros(1, 1, 2016, 16)), lengths.clone()
+    counts[0] = 2
+    table = torch.zeros(2001, 1, dtype=torch.int32)
+    run = torch_npu._npu_paged_attention_splitfuse
+    run(query, cache, cache, table, lengths, mask, lengths, 1, 1, 1.0, query)
+    with pytest.raises(ValueError, match="2001 requests, 1 heads"):
+        run(chunks, cache, cache, table, counts, mask, counts, 1, 1, 1.0, chunks)
+
+
 @pytest.mark.parametrize("size", [24, 272])
 def test_head_sizes_of_the_310p(torch_npu: Any, size: int) -> None:
     query, length = zeros(1, 1, size), torch.tensor([1], dtype=torch.int32)
@@ -166,7 +185,7 @@ def test_head_sizes_of_the_310p(torch_npu: Any, size: int) -> None:
 
 def test_bfloat16_on_a_310p(torch_npu: Any) -> None:
     query, length = zeros(1, 1, 16).bfloat16(), torch.tensor([1], dtype=torch.int32)
-    with pytest.raises(ValueError, match="bfloat16: expected one of float16"):
+    with pytest.raises(ValueError, match="bfloat16: expected all of them float16 on Ascend 310P"):
         torch_npu._npu_flash_attention_unpad(query, query, query, length, 1.0, 1, 1, query)
 
 
@@ -178,6 +197,11 @@ def test_forms_of_the_310p_on_another_chip(install: Install) -> None:
         torch_npu._npu_paged_attention_splitfuse_v2(**v2_arguments())
     with pytest.raises(ValueError, match=r"formats \[29, 29\]: expected \[2, 2\] on Atlas A2"):
         torch_npu._npu_paged_attention(**paged_arguments(DECODE))
+    mixed = {**paged_arguments(DECODE), "query": DECODE.query.bfloat16()}
+    with pytest.raises(
+        ValueError, match="bfloat16, float16: expected all of them bfloat16 or float16"
+    ):
+        torch_npu._npu_paged_attention(**mixed)
 
 
 @pytest.mark.parametrize(

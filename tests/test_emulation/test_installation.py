@@ -63,13 +63,19 @@ def test_torch_is_as_it_was_afterwards(install: Install) -> None:
     assert not hasattr(torch.ops.npu, "npu_rms_norm")
 
 
-def test_operators_that_vllm_has_for_an_npu_run(install: Install) -> None:
+@pytest.mark.parametrize("namespace", ["vllm", "bringup_test"])
+def test_operators_that_vllm_has_for_an_npu_run(install: Install, namespace: str) -> None:
     install()
     make: Any = torch.library.Library
-    library = make("vllm", "FRAGMENT")
+    library = make(namespace, "FRAGMENT")
     library.define("bringup_test(Tensor x) -> Tensor")
     library.impl("bringup_test", lambda x: x + 1, dispatch_key="PrivateUse1")
-    assert torch.equal(torch.ops.vllm.bringup_test(torch.zeros(2)), torch.ones(2))
+    operator = getattr(torch.ops, namespace).bringup_test
+    if namespace == "vllm":
+        assert torch.equal(operator(torch.zeros(2)), torch.ones(2))
+    else:
+        with pytest.raises(NotImplementedError, match="'CPU' backend"):
+            operator(torch.zeros(2))
     library._destroy()
 
 

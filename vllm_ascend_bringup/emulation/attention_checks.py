@@ -23,7 +23,8 @@ def check_tensors(query: torch.Tensor, *others: torch.Tensor) -> None:
     chip = device.chip()
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in (query, *others)}
     if len(dtypes) > 1 or not dtypes <= set(chip.dtypes):
-        raise ValueError(f"{', '.join(sorted(dtypes))}: expected one of {', '.join(chip.dtypes)}")
+        found, allowed = ", ".join(sorted(dtypes)), " or ".join(chip.dtypes)
+        raise ValueError(f"{found}: expected all of them {allowed} on {chip.title}")
     size = query.shape[-1]
     if query.dim() != 3 or (chip.fractal_attention and (size % 16 or size > _HEAD_SIZE)):
         raise ValueError(
