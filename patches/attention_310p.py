@@ -36,13 +36,11 @@ def compressed_masks(original: Any) -> Any:
     def is_compressed_mask_supported() -> bool:
         import torch_npu
         from vllm.logger import init_logger
-        from vllm.platforms import current_platform
 
         # vllm-ascend's own question comes first: where it says no, nothing is run.
         if not original():
             return False
-        reason = compressed_masks_work(torch_npu, torch.device(current_platform.device_type))
-        if reason:
+        if reason := compressed_masks_work(torch_npu):
             logger = init_logger("vllm.ascend_bringup")
             logger.warning_once("masks of fixed size are not used: %s", reason)
         return not reason

@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """vllm-ascend's attention of the 310P, from its metadata to its output, against torch's own."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from ascend_attention import POOLING, STATES, VERSIONS, attention
 from ascend_runtime import MARKS
-from attention_kit import SCALE, Batch, assert_one_rounding, random_batch
+from attention_kit import assert_one_rounding, random_batch
 
 from vllm_ascend_bringup import emulation
 
 pytestmark = [*MARKS, pytest.mark.usefixtures("own_masks")]
 
-CPU = torch.device("cpu")
-# torch_npu without and with the operators that take a mask of fixed size.
-VERSIONS = {"whole masks": "2.10.0", "compressed masks": "2.10.0.post4"}
 SEEDS = range(40)
 
 
@@ -24,96 +21,10 @@ def torch_npu(request: pytest.FixtureRequest) -> Any:
     return emulation.install(version=request.param)
 
 
-def slots(batch: Batch, *, of_the_step: bool) -> torch.Tensor:
-    """Where the tokens of this step go in the cache, or those of earlier ones."""
-    size = batch.key_cache.shape[2]
-    found = []
-    for row, count, length in zip(batch.table.tolist(), batch.queries, batch.contexts, strict=True):
-        before = length - count
-        positions = range(before, length) if of_the_step else range(before)
-        found += [row[at // size] * size + at % size for at in positions]
-    return batch.int32(found)
-
-
-def rows(batch: Batch, tensors: list[torch.Tensor], *, of_the_step: bool) -> torch.Tensor:
-    """Keys or values of these tokens."""
-    return torch.cat(
-        [
-            tensor[-count:] if of_the_step else tensor[:-count]
-            for tensor, count in zip(tensors, batch.queries, strict=True)
-        ]
-    )
-
-
-def metadata(batch: Batch, state: str, config: Any, pooling: Any = None) -> Any:
-    """By vllm-ascend's builder. pooling: a model's config in place of the one of ``config``."""
-    from vllm.v1.kv_cache_interface import FullAttentionSpec
-    from vllm_ascend._310p.attention.metadata_builder import AscendAttentionMetadataBuilder310
-    from vllm_ascend.attention.attention_v1 import AscendAttentionState
-    from vllm_ascend.attention.utils import AscendCommonAttentionMetadata
-
-    starts = batch.int32([0, *batch.queries]).cumsum(0, dtype=torch.int32)
-    lengths = batch.int32(batch.contexts)
-    common = AscendCommonAttentionMetadata(
-        query_start_loc=starts, query_start_loc_cpu=starts, seq_lens=lengths,
-        seq_lens_cpu=lengths, num_reqs=len(batch.queries), num_actual_tokens=len(batch.query),
-        max_query_len=max(batch.queries), max_seq_len=max(batch.contexts),
-        block_table_tensor=batch.table, slot_mapping=slots(batch, of_the_step=True),
-        attn_state=AscendAttentionState[state], causal=pooling is None,
-    )  # fmt: skip
-    spec = FullAttentionSpec(
-        block_size=batch.key_cache.shape[2], num_kv_heads=batch.kv_heads,
-        head_size=batch.query.shape[2], dtype=batch.query.dtype,
-    )  # fmt: skip
-    builder = AscendAttentionMetadataBuilder310(spec, ["layer"], config, CPU)
-    builder.model_config = pooling or builder.model_config
-    return builder.build(0, common)
-
-
-def attention(
-    batch: Batch, state: str, config: Any, torch_npu: Any, pooling: Any = None
-) -> torch.Tensor:
-    """The cache of earlier steps, written by vllm-ascend, then this step."""
-    from vllm.forward_context import set_forward_context
-    from vllm_ascend._310p.attention.attention_v1 import AscendAttentionBackendImpl310
-
-    size = batch.query.shape[2]
-    impl = AscendAttentionBackendImpl310(
-        batch.heads, size, SCALE, batch.kv_heads, None, None, "auto", None, "decoder", None
-    )
-    caches = [
-        torch_npu.empty_with_format(
-            size=batch.key_cache.shape, dtype=batch.query.dtype, device=CPU, acl_format=29
-        ).fill_(float("nan"))
-        for _ in range(2)
-    ]
-    layer = SimpleNamespace(_k_scale_float=1.0, _v_scale_float=1.0)
-    key, value = (rows(batch, part, of_the_step=False) for part in (batch.keys, batch.values))
-    impl.do_kv_cache_update(layer, key, value, caches, slots(batch, of_the_step=False))
-    key, value = (rows(batch, part, of_the_step=True) for part in (batch.keys, batch.values))
-    out = torch.full_like(batch.query, float("nan"))
-    with set_forward_context(None, config):
-        found: torch.Tensor = impl.forward(
-            layer, batch.query, key, value, caches, metadata(batch, state, config, pooling), out
-        )
-    return found
-
-
-@pytest.mark.parametrize(
-    ("state", "kind"),
-    [
-        ("PrefillNoCache", {"fresh": True}),
-        ("DecodeOnly", {"decode": True}),
-        ("ChunkedPrefill", {}),
-        ("PrefillCacheHit", {}),
-        ("SpecDecoding", {"each": 4}),
-    ],
-)
-def test_random_batches(
-    state: str, kind: dict[str, Any], ascend_config: Any, torch_npu: Any
-) -> None:
+@pytest.mark.parametrize("state", STATES)
+def test_random_batches(state: str, ascend_config: Any, torch_npu: Any) -> None:
     for seed in SEEDS:
-        batch = random_batch(seed, nz=True, dtype=torch.float16, **kind)
+        batch = random_batch(seed, nz=True, dtype=torch.float16, **STATES[state])
         found = attention(batch, state, ascend_config, torch_npu)
         assert_one_rounding(found, batch.exact())
 
@@ -127,7 +38,6 @@ def test_pooling_without_causality(version: str, ascend_config: Any) -> None:
     torch_npu = emulation.install(version)
     for seed in range(8):
         batch = random_batch(seed, nz=True, dtype=torch.float16, fresh=True, longest=300)
-        pooling = SimpleNamespace(runner_type="pooling", dtype=torch.float16)
-        found = attention(batch, "PrefillNoCache", ascend_config, torch_npu, pooling)
+        found = attention(batch, "PrefillNoCache", ascend_config, torch_npu, POOLING)
         tile = 128 if version == VERSIONS["compressed masks"] else max(batch.queries)
         assert_one_rounding(found, batch.exact(tile=tile))

@@ -15,7 +15,7 @@ from vllm_ascend_bringup.kernels.nz_mask import mask_rows
 
 _SIZE, _BLOCK = 64, 128
 _SIDE = 2048
-_FRACTAL_NZ = 29
+_ND, _FRACTAL_NZ = 2, 29
 # Keys and queries of a request. Of prompts, one is longer than the operator's tile.
 _PROMPTS = ((1, 1), (300, 300))
 # Of chunks: within the mask; past it from the start of a block; and where, by the source, future
@@ -26,14 +26,18 @@ _VALUE = 1000.0
 
 
 @functools.cache
-def compressed_masks_work(torch_npu: Any, device: torch.device) -> str:
-    """Empty if both operators are there and right on this device, else what is wrong, in a clause.
+def compressed_masks_work(torch_npu: Any) -> str:
+    """Empty if both operators are there and right, else what is wrong, in a clause.
 
     Answered once per process.
     """
     names = ("_npu_flash_attention_v3", "_npu_paged_attention_splitfuse_v2")
     if lacking := [name for name in names if not hasattr(torch_npu, name)]:
         return f"torch_npu lacks {lacking[0]}"
+    # Where torch_npu puts what is to be on an NPU, which for the emulation is the CPU.
+    device = torch_npu.empty_with_format(
+        size=(1, 1), dtype=torch.float16, device=torch.device("npu"), acl_format=_ND
+    ).device
     for name, run in zip(names, (_prompts, _chunks), strict=True):
         try:
             wrong = run(torch_npu, device)

@@ -102,7 +102,7 @@ def flash_attention_v3(
     tile = _TILE_CELLS // max(_TILE, query.shape[2]) // 16 * 16
     positions = torch.arange(_longest(seq_len, query))
     tiles, inside = positions // tile, positions % tile
-    corner = mask_cells(mask, slice(tile), tile)
+    corner = mask_cells(mask, slice(tile), tile)[0]
     read = corner[inside][:, inside]
     read[tiles[:, None] > tiles] = 0
     read[tiles[:, None] < tiles] = float("-inf")
