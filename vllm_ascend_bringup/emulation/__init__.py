@@ -30,8 +30,9 @@ def install(version: str = VERSION, chip: str = "310p") -> ModuleType:
     """Make ``import torch_npu`` and ``torch.npu`` the emulation of this version on this chip.
 
     May be called again, for another version or chip: modules that have imported torch_npu then see
-    the new one. Returns the module. Raises ValueError for a version or chip that is not known, and
-    RuntimeError where there is a real torch_npu.
+    the new one; an operator that was kept from the old one must not be called. Returns the module.
+    Raises ValueError for a version or chip that is not known, and RuntimeError where there is a
+    real torch_npu.
     """
     from vllm_ascend_bringup.emulation.installation import install
 
@@ -69,7 +70,8 @@ class _Loader(Loader):
         from vllm_ascend_bringup.hardware import chip_of
 
         chip = chip_of(_build_info.__device_type__)
-        assert chip is not None, _build_info.__device_type__
+        if chip is None:
+            raise ImportError(f"{_build_info.__file__}: its __device_type__ is no chip we know")
         return install(chip=chip.id)
 
     def exec_module(self, module: ModuleType) -> None:

@@ -53,6 +53,10 @@ def manual_seed_all(seed: int) -> None:
     """torch.manual_seed has seeded the CPU already."""
 
 
+def empty_cache() -> None:
+    """Of memory that is kept for later there is none."""
+
+
 def _refused(name: str) -> type:
     """What must exist when vLLM-Ascend is imported; a class, because some are annotations."""
 
@@ -64,7 +68,6 @@ def _refused(name: str) -> type:
 
 NPUGraph = _refused("NPUGraph")
 ExternalEvent = _refused("ExternalEvent")
-empty_cache = _refused("empty_cache")
 memory_stats = _refused("memory_stats")
 memory_reserved = _refused("memory_reserved")
 reset_peak_memory_stats = _refused("reset_peak_memory_stats")
