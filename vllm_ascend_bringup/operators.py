@@ -11,8 +11,14 @@ from importlib.util import find_spec
 from vllm_ascend_bringup.errors import SettingsError, listed
 from vllm_ascend_bringup.hardware import Chip, installed_chip
 
-# Those that take the masks of `attention.masks`, and what puts a mask into their format.
-_FRACTAL = ("_npu_flash_attention", "_npu_paged_attention_splitfuse", "npu_format_cast")
+# Those that take the masks of `attention.masks`, what puts a mask into their format, and what
+# `attention.compressed` tries others with.
+_FRACTAL = (
+    "_npu_flash_attention", "_npu_paged_attention_splitfuse", "npu_format_cast",
+    "empty_with_format", "_npu_reshape_and_cache",
+)  # fmt: skip
+# Of prompts and of chunks, with masks of fixed size: used where they are, and right.
+COMPRESSED_MASKS = ("_npu_flash_attention_v3", "_npu_paged_attention_splitfuse_v2")
 
 
 def needed_operators(chip: Chip) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from vllm_ascend_bringup.kernels.nz_mask import mask_rows
+from vllm_ascend_bringup.operators import COMPRESSED_MASKS
 
 _SIZE, _BLOCK = 64, 128
 _SIDE = 2048
@@ -31,16 +32,15 @@ def compressed_masks_work(torch_npu: Any) -> str:
 
     Answered once per process.
     """
-    names = ("_npu_flash_attention_v3", "_npu_paged_attention_splitfuse_v2")
-    if lacking := [name for name in names if not hasattr(torch_npu, name)]:
+    if lacking := [name for name in COMPRESSED_MASKS if not hasattr(torch_npu, name)]:
         return f"torch_npu lacks {lacking[0]}"
     # Where torch_npu puts what is to be on an NPU, which for the emulation is the CPU.
-    device = torch_npu.empty_with_format(
+    probe: torch.Tensor = torch_npu.empty_with_format(
         size=(1, 1), dtype=torch.float16, device=torch.device("npu"), acl_format=_ND
-    ).device
-    for name, run in zip(names, (_prompts, _chunks), strict=True):
+    )
+    for name, run in zip(COMPRESSED_MASKS, (_prompts, _chunks), strict=True):
         try:
-            wrong = run(torch_npu, device)
+            wrong = run(torch_npu, probe.device)
         except RuntimeError as error:  # the kernel is not in this NNAL, or refuses its arguments
             return f"{name} fails: {str(error).splitlines()[0]}"
         if wrong:
