@@ -17,7 +17,8 @@ class Chip:
     ``title``: for messages. ``device_type``: vllm-ascend's name for it. ``dtypes``: what models
     are served in, by torch's names. ``executes``: the codes its matrix units take as stored:
     "int8", "int4", "fp8" (scales are applied to the product), "mxfp8", "mxfp4" (scales are part
-    of the operands).
+    of the operands). ``triton_target``: what Ascend's compiler calls a member of it, for which our
+    Triton kernels are known to fit; None where there are none.
     """
 
     id: str
@@ -25,9 +26,11 @@ class Chip:
     device_type: str
     dtypes: tuple[str, ...]
     executes: frozenset[str]
+    triton_target: str | None
 
 
 _BOTH = ("bfloat16", "float16")
+_EVERYTHING = frozenset({"int8", "int4", "fp8", "mxfp8", "mxfp4"})
 # Sources; paths are of vllm-ascend's main of 2026-08-22:
 # - A2, A3: ops/fused_moe/moe_utils.py, _get_cann_mega_moe_quant_settings ("W8A8/W4A8 INT on
 #   A2/A3"); quantization/methods/w4a16.py (int4).
@@ -37,11 +40,13 @@ _BOTH = ("bfloat16", "float16")
 #   on Ascend A5"), quantization/methods/{w8a8_mxfp8,w4a8_mxfp4}.py; docs, feature_guide/
 #   expert_parallelism_load_balancer.md (int4: W4A16 but for load balancing); CANN ops-nn,
 #   aclnnQuantMatmulV5.md (on the 950 a superset of V3 and V4, which take int8).
+# - Triton: the targets that bishengir-compile 1.2.0 lists, among which there is no 310P; the 950's
+#   compiler is another (bishengir-compile-a5), for which no kernel of ours has been compiled.
 _CHIPS = (
-    Chip("a2", "Atlas A2", "A2", _BOTH, frozenset({"int8", "int4"})),
-    Chip("a3", "Atlas A3", "A3", _BOTH, frozenset({"int8", "int4"})),
-    Chip("310p", "Ascend 310P", "_310P", ("float16",), frozenset({"int8"})),
-    Chip("950", "Ascend 950", "A5", _BOTH, frozenset({"int8", "int4", "fp8", "mxfp8", "mxfp4"})),
+    Chip("a2", "Atlas A2", "A2", _BOTH, frozenset({"int8", "int4"}), "Ascend910B3"),
+    Chip("a3", "Atlas A3", "A3", _BOTH, frozenset({"int8", "int4"}), "Ascend910_9391"),
+    Chip("310p", "Ascend 310P", "_310P", ("float16",), frozenset({"int8"}), None),
+    Chip("950", "Ascend 950", "A5", _BOTH, _EVERYTHING, None),
 )
 CHIPS: Mapping[str, Chip] = MappingProxyType({chip.id: chip for chip in _CHIPS})
 
