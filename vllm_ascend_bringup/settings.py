@@ -13,6 +13,7 @@ PREFIX = "VLLM_ASCEND_BRINGUP_"
 _CHOICES: dict[str, tuple[str, ...]] = {
     "DEQUANT": ("auto", "always", "never"),
     "AUDIT": ("error", "warn"),
+    "DECODE_ON": ("host", "device"),
 }
 _KNOWN = (*_CHOICES, "THREADS", "RECIPES", "PATCHES")
 
@@ -26,7 +27,8 @@ class Settings:
     nothing consumed or a parameter that nothing filled is an ``error`` or a ``warn``-ing.
     ``threads``: decode threads per process, or None for cores / ranks on this machine.
     ``recipes``: a recipe of the user's or a folder of them. ``patches``: ``auto``, ``off`` or names
-    of patches, separated by commas.
+    of patches, separated by commas. ``decode_on``: where weights of parameters on an NPU are
+    decoded, the ``host`` or the ``device``, as far as their format is decoded there.
     """
 
     dequant: str = "auto"
@@ -34,6 +36,7 @@ class Settings:
     threads: int | None = None
     recipes: Path | None = None
     patches: str = "auto"
+    decode_on: str = "host"
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -55,7 +58,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     recipes = Path(given["RECIPES"]) if given.get("RECIPES") else None
     threads = _threads(given.get("THREADS", "auto"))
     patches = given.get("PATCHES") or "auto"
-    return Settings(values["DEQUANT"], values["AUDIT"], threads, recipes, patches)
+    return Settings(
+        values["DEQUANT"], values["AUDIT"], threads, recipes, patches, values["DECODE_ON"]
+    )
 
 
 def _choice(name: str, value: str) -> str:
