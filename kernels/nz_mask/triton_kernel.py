@@ -35,7 +35,7 @@ def mask_rows(
     steps = -(-rows // tile)
     tiles = fractals * steps
     # Rounded here, as torch does it: the kernel only copies it.
-    hidden = torch.tensor(hidden, dtype=dtype).item()
+    hidden = torch.tensor(hidden, dtype=dtype, device="cpu").item()
     nz_mask_fwd_kernel[(programs(positions.device.type, tiles),)](
         positions.to(torch.int32).contiguous(), mask, len(positions), rows, width, steps, tiles,
         min(window or _NO_WINDOW, _NO_WINDOW), hidden, tile, c0,
