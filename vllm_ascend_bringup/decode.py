@@ -212,7 +212,7 @@ class Decoder:
             matrices = [m for m in _matrices(source, region, out) if m.out.numel()]
             may_exceed = bool(matrices) and source.may_exceed(out.dtype)
             # How a vector unit rounds what exceeds its dtype is a setting that is not ours.
-            on_device = self.on_device and not may_exceed and _suits_device(source, out.dtype)
+            on_device = self.on_device and not may_exceed and _suits_device(source)
             # Two tasks per thread even out rows whose pages are not in memory yet.
             tasks = max(1, 2 * self.threads // max(1, len(matrices)))
             for matrix in matrices:
@@ -375,11 +375,11 @@ def _matrix(
     return _Matrix(source, codes, scale, table, zero, (rows.start, columns.start), out)
 
 
-def _suits_device(source: ScaledTensor, dtype: torch.dtype) -> bool:
+def _suits_device(source: ScaledTensor) -> bool:
     """Whether a device decodes it well: fp8 with a scale for a large block, a row or the tensor."""
     whole_rows = source.block[1] >= source.shape[-1]
     large = whole_rows or min(source.block) >= _DEVICE_BLOCK
-    return large and source.code_format in CODE_FORMATS and dtype != torch.float32
+    return large and source.code_format in CODE_FORMATS
 
 
 def _indices(values: range) -> range:

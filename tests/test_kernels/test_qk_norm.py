@@ -30,13 +30,15 @@ def expected(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def assert_within_one_rounding(found: torch.Tensor, exact: torch.Tensor) -> None:
-    """Off by at most the distance to the next value of the dtype, on either side.
+    """Off by at most half the distance to the next value of the dtype, on either side.
 
-    float32 also rounds on the way: sum, root and two products, each at most half of that.
+    float32 also rounds on the way: sum, root, quotient and two products, each at most by half of
+    its own, and the sum of squares in an order that is not ours.
     """
-    roundings = 3 if found.dtype == torch.float32 else 1
-    spacing = torch.finfo(found.dtype).eps * exact.abs().clamp_min(1e-4)
-    assert bool(((found.double() - exact).abs() <= roundings * spacing).all())
+    float32 = torch.finfo(torch.float32).eps
+    last = 0.0 if found.dtype == torch.float32 else torch.finfo(found.dtype).eps / 2
+    allowed = (3 * float32 + last) * exact.abs().clamp_min(1e-4)
+    assert bool(((found.double() - exact).abs() <= allowed).all())
 
 
 @pytest.mark.parametrize("implementation", ["reference", "triton"])
@@ -69,8 +71,6 @@ def test_triton_on_a_part_of_a_projection(
         with interpreting():
             found = qk_norm(x, mean_square, weight, EPS, implementation="triton")
         assert_within_one_rounding(found, expected(x, weight))
-        reference = qk_norm(x, mean_square, weight, EPS, implementation="reference")
-        assert_within_one_rounding(found, reference.double())
 
 
 def test_triton_wants_a_weight_of_the_same_dtype() -> None:
