@@ -43,6 +43,8 @@ def qk_norm(
         raise ValueError(f"mean_square {found}: expected float32 {[*x.shape[:-1], 1]}")
     if weight.shape != x.shape[-1:]:
         raise ValueError(f"weight {list(weight.shape)}: expected {list(x.shape[-1:])}")
-    run = choose("qk_norm", implementation)
+    run = choose(
+        "qk_norm", implementation, dtype=x.dtype, weight_dtype=weight.dtype, device=x.device.type
+    )
     normalized: torch.Tensor = run(x, mean_square, weight, eps)
     return normalized
