@@ -14,7 +14,7 @@ import pytest
 import ray_engine
 import torch
 import transformers
-from engine_kit import EngineError, decoding_report, embed, run_engine, run_script
+from engine_kit import EngineError, Generation, decoding_report, embed, run_engine, run_script
 from server_kit import MODEL, all_serving, continue_all, metric
 from twin_kit import SMALL, VOCABULARY, deepseek_v2, random_weights, write_twins
 
@@ -64,7 +64,7 @@ def clear_ones(
     model: Path, drawn: list[list[int]], tokens: int, dtype: str, lead: float, longest: int = 512
 ) -> Clear:
     """Of the prompts that were drawn, the clear ones."""
-    plain = run_engine(
+    plain = on_plain_platform(
         model,
         drawn,
         tokens=tokens,
@@ -75,6 +75,17 @@ def clear_ones(
     kept = [index for index, steps in enumerate(plain.logprobs) if min(map(_lead, steps)) > lead]
     assert len(kept) >= 20
     return Clear([drawn[index] for index in kept], [plain.tokens[index] for index in kept])
+
+
+def on_plain_platform(model: Path, drawn: list[list[int]], **engine: Any) -> Generation:
+    """Skips where this vLLM has no attention for it on CPUs, as 0.27.1 in two cases."""
+    try:
+        return run_engine(model, drawn, **engine)
+    except EngineError as error:
+        for lacking in ("MLA is not supported on CPU", "cpu_attn_amx.hpp"):
+            if lacking in error.log:
+                pytest.skip(f"this vLLM's own CPU platform: {lacking}")
+        raise
 
 
 def _lead(step: dict[str, float]) -> float:
@@ -197,13 +208,9 @@ def test_other_attention(name: str, platform: str, tmp_path: Path) -> None:
         pytest.skip("vLLM refuses Gemma 3 in float16")
     save(_other_models()[name], tmp_path)
     drawn = random_prompts(VOCABULARY, [1, 5, 30, 70, 128, 129, 200, 300])
-    plain, ours = (
-        run_engine(
-            tmp_path, drawn, platform=which, tokens=8, dtype=dtype, max_model_len=400,
-            max_num_batched_tokens=STEP,
-        )
-        for which in ("auto", platform)
-    )  # fmt: skip
+    engine = {"tokens": 8, "dtype": dtype, "max_model_len": 400, "max_num_batched_tokens": STEP}
+    plain = on_plain_platform(tmp_path, drawn, **engine)
+    ours = run_engine(tmp_path, drawn, platform=platform, **engine)
     compared = 0
     for one, other in zip(plain.logprobs, ours.logprobs, strict=True):
         for step, same in zip(one, other, strict=True):
