@@ -96,6 +96,7 @@ def config() -> Any:
 
 def test_settings(config: Any, platforms: dict[str, Any]) -> None:
     config.cache_config.block_size = 32
+    config.cache_config.user_specified_block_size = True
     platforms["310p"].check_and_update_config(config)
     assert config.cache_config.block_size == 128
 
@@ -136,3 +137,16 @@ def test_a_platform_that_vllm_does_not_run_on(
     )  # fmt: skip
     assert done.returncode
     assert message in done.stderr
+
+
+def test_a_layer_that_shares_a_cache_has_no_keys_of_its_own() -> None:
+    from vllm_ascend_bringup.attention.masks import LegacyMasks
+    from vllm_ascend_bringup.attention.step import Step
+    from vllm_ascend_bringup.reference.attention import ReferenceNZImpl
+
+    fresh = Step([3, 5], [3, 5], True, LegacyMasks(torch.float16, torch.device("cpu"), 8))
+    layer = object.__new__(ReferenceNZImpl)
+    layer.attn_type = "decoder"
+    for target, whether in ((None, True), ("model.layers.0", False)):
+        layer.kv_sharing_target_layer_name = target
+        assert layer.is_prompt(fresh) is whether

@@ -208,7 +208,12 @@ def test_other_attention(name: str, platform: str, tmp_path: Path) -> None:
         pytest.skip("vLLM refuses Gemma 3 in float16")
     save(_other_models()[name], tmp_path)
     drawn = random_prompts(VOCABULARY, [1, 5, 30, 70, 128, 129, 200, 300])
-    engine = {"tokens": 8, "dtype": dtype, "max_model_len": 400, "max_num_batched_tokens": STEP}
+    engine: dict[str, Any] = {
+        "tokens": 8,
+        "dtype": dtype,
+        "max_model_len": 400,
+        "max_num_batched_tokens": STEP,
+    }
     plain = on_plain_platform(tmp_path, drawn, **engine)
     ours = run_engine(tmp_path, drawn, platform=platform, **engine)
     compared = 0

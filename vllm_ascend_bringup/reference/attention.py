@@ -136,7 +136,7 @@ class _ReferenceImpl(CPUAttentionBackendImpl):
             )  # fmt: skip
         return output
 
-    def _is_prompt(self, batch: ReferenceMetadata) -> bool:
+    def is_prompt(self, batch: Step) -> bool:
         """Whether a batch attends to its own keys only, and they need not be read back.
 
         A layer that shares another's cache has none of its own.
@@ -161,9 +161,8 @@ class ReferenceNZImpl(_ReferenceImpl):
         self, batch: ReferenceMetadata, query: torch.Tensor, key: torch.Tensor,
         value: torch.Tensor, kv_cache: torch.Tensor, out: torch.Tensor,
     ) -> None:  # fmt: skip
-        if self._is_prompt(batch):
-            causal = batch.causal and self.attn_type not in _ENCODER
-            mask = batch.masks.prompt(max(batch.queries), causal=causal, window=self.window)
+        if self.is_prompt(batch):
+            mask = batch.masks.prompt(max(batch.queries), causal=batch.causal, window=self.window)
             rows = slice(batch.tokens)
             flash_attention(
                 query, key[rows], value[rows], mask, int32(batch.queries), self.scale,
@@ -195,7 +194,7 @@ class ReferenceImpl(_ReferenceImpl):
         value: torch.Tensor, kv_cache: torch.Tensor, out: torch.Tensor,
     ) -> None:  # fmt: skip
         ends = list(accumulate(batch.queries))
-        if self._is_prompt(batch):
+        if self.is_prompt(batch):
             rows = slice(batch.tokens)
             keys: dict[str, Any] = {
                 "key": key[rows],
@@ -212,7 +211,7 @@ class ReferenceImpl(_ReferenceImpl):
         out[:] = fused_infer_attention(
             query, actual_seq_lengths=ends, num_heads=self.num_heads,
             num_key_value_heads=self.num_kv_heads, scale=self.scale, **keys,
-            **_sparse_mode(batch.causal and self.attn_type not in _ENCODER, self.window),
+            **_sparse_mode(batch.causal, self.window),
         )  # fmt: skip
 
 
