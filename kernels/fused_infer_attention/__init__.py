@@ -70,6 +70,8 @@ def fused_infer_attention(
             f"{len(query)} queries, of each request {queries}, keys {keys}: expected as many "
             "requests in both, all queries among them and at least one key each"
         )
+    if not paged and not len(key) == len(value) >= sum(keys):
+        raise ValueError(f"{len(key)} keys, {len(value)} values: expected {sum(keys)} of both")
     if sparse_mode not in (0, 3, 4):
         raise ValueError(f"sparse_mode {sparse_mode}: expected 0, 3 or 4")
     _check_mask(atten_mask, sparse_mode)
