@@ -5,6 +5,8 @@ Limits are those of torch_npu's documentation (op-plugin 517f2e7d), but for head
 names 128 and 192 only, and vLLM-Ascend serves others.
 """
 
+from functools import cache
+
 import torch
 
 from vllm_ascend_bringup.emulation.attention_checks import (
@@ -141,8 +143,13 @@ def _check_pages(block_table: torch.Tensor, block_size: int, requests: int) -> N
         raise ValueError(f"blocks of {block_size}: expected a multiple of 16, at most {_BLOCK}")
 
 
+@cache
+def _later() -> torch.Tensor:
+    return torch.ones(_SIDE, _SIDE, dtype=torch.bool).triu(1)
+
+
 def _check_causal(mask: torch.Tensor) -> None:
     """Of a mask of fixed size. The kernel refuses other sizes."""
-    later = torch.ones(_SIDE, _SIDE, dtype=torch.bool).triu(1)
+    later = _later()
     if mask.numel() == later.numel() and not torch.equal(mask.reshape(later.shape) != 0, later):
         raise ValueError("mask: expected ones above the diagonal and zeros elsewhere")
