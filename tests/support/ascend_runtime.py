@@ -13,6 +13,7 @@ from vllm_ascend_bringup import emulation
 from vllm_ascend_bringup.hardware import CHIPS
 from vllm_ascend_bringup.tools.demo import CHECKPOINT
 
+InstallChip = Callable[[str], Any]
 _TORCH_NPU = find_spec("torch_npu")
 HERE = _TORCH_NPU is not None and _TORCH_NPU.origin == emulation.__name__
 MARKS = [
@@ -62,7 +63,7 @@ def own_masks() -> Iterator[None]:
 
 
 @pytest.fixture
-def install_chip(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+def install_chip(monkeypatch: pytest.MonkeyPatch) -> InstallChip:
     """``emulation.install`` for a chip, with what vllm-ascend's modules keep about the chip it was
     built for as they would have it in a build for this one.
     """

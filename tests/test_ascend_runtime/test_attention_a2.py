@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """vllm-ascend's attention of A2 and A3, from its metadata to its output, against torch's own."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from ascend_attention import POOLING, STATES, attention
-from ascend_runtime import MARKS
+from ascend_runtime import MARKS, InstallChip
 from attention_kit import assert_one_rounding, random_batch
 
 pytestmark = MARKS
 
 SEEDS = range(40)
-InstallChip = Callable[[str], Any]
 
 
 @pytest.mark.parametrize(

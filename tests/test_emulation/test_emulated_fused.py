@@ -81,6 +81,29 @@ def test_rotary_parts_are_more_columns(torch_npu: Any, size: int) -> None:
     assert heads == {1, 2, 3}
 
 
+@pytest.mark.parametrize("size", [128, 512])
+def test_results_by_heads(torch_npu: Any, size: int) -> None:
+    """The layout BNSD_NBSD, with keys by heads, as MLA's decode has it."""
+    batch = random_batch(
+        10, nz=False, dtype=torch.bfloat16, decode=True, kv_heads=1, size=size + 64
+    )
+    arguments = fused_arguments(batch) | apart(batch, size)
+    del arguments["actual_seq_lengths"]
+    for name in ("query", "query_rope"):
+        arguments[name] = arguments[name].unsqueeze(2)
+    for name in ("key", "key_rope", "value"):
+        arguments[name] = arguments[name].unsqueeze(1)
+    arguments["input_layout"] = "BNSD_NBSD"
+    found, _ = torch_npu.npu_fused_infer_attention_score(**arguments)
+    assert found.shape == (batch.heads, len(batch.query), 1, size)
+    assert len(batch.query) > 1
+    assert batch.heads > 1
+    assert_one_rounding(found[:, :, 0].transpose(0, 1), batch.exact()[..., :size])
+    for changed in ({"actual_seq_lengths": [1]}, {"block_table": None}):
+        with pytest.raises(NotImplementedError, match="with their lengths, or without pages"):
+            torch_npu.npu_fused_infer_attention_score(**arguments | changed)
+
+
 def apart(batch: Batch, size: int) -> dict[str, Any]:
     """The last columns of queries and keys as their rotary parts, the others as values too."""
     key, value = batch.key_cache, batch.value_cache
@@ -176,11 +199,12 @@ def other(argument: Any) -> Any:
     ("changed", "error", "message"),
     [
         ({"input_layout": "BSH"}, NotImplementedError, "input_layout BSH: not emulated"),
+        ({"input_layout": "BNSD_NBSD"}, NotImplementedError, "BNSD_NBSD of several queries"),
         ({"sparse_mode": 0}, NotImplementedError, "sparse_mode 0 with a mask: not emulated"),
         ({"sparse_mode": 2}, NotImplementedError, "sparse_mode 2 with a mask: not emulated"),
         ({"sparse_mode": 5}, ValueError, "sparse_mode 5: expected 0, 3 or 4"),
-        ({"actual_seq_lengths": None}, ValueError, "None: TND needs both"),
-        ({"actual_seq_lengths_kv": None}, ValueError, "None: TND needs both"),
+        ({"actual_seq_lengths": None}, ValueError, "None: expected totals"),
+        ({"actual_seq_lengths_kv": None}, ValueError, "None: expected totals"),
         ({"query": CHUNKS.query.half()}, ValueError, "bfloat16, float16: expected all of them"),
         ({"query": CHUNKS.query[..., :20]}, ValueError, "heads of 20 to . KV heads: expected"),
         ({"query": CHUNKS.query[..., :1].expand(-1, -1, 520)}, ValueError, "heads of 520"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What attention operators refuse, by the host checks of ascend-transformer-boost."""
+"""What operators refuse, mostly by the host checks of ascend-transformer-boost."""
 
 import torch
 

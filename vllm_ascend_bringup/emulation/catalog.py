@@ -33,5 +33,6 @@ OPERATORS = MappingProxyType(
         "npu_rms_norm": f"{_LAYERS}:rms_norm",
         "npu_scatter_pa_kv_cache": f"{_CACHE}:scatter_pa_kv_cache",
         "npu_swiglu": f"{_LAYERS}:swiglu",
+        "npu_transpose_batchmatmul": f"{_LAYERS}:transpose_batchmatmul",
     }
 )

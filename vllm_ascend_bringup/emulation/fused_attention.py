@@ -47,20 +47,28 @@ def fused_infer_attention_score(
     block_size: int = 0,
     **others: object,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """See the kernel, of the layout TND; the attention, and NaN in place of softmax_lse.
+    """See the kernel for the layout TND; the attention, and NaN in place of softmax_lse.
 
+    BNSD_NBSD is emulated for one query of each request over pages: query ``[B, heads, 1, d]``, to
+    ``[heads, B, 1, dv]``.
     Without softmax_lse_flag its documentation promises one zero there and its source an empty
     tensor. The mask has to be causal. Of one query the documentation says that sparse_mode does
     nothing, but not whether that holds in TND; here it does something.
     """
     check_plain_chip()
     refuse(*others)
-    if input_layout != "TND":
+    by_heads = input_layout == "BNSD_NBSD"
+    if by_heads:
+        if query.dim() != 4 or query.shape[2] != 1 or block_table is None or actual_seq_lengths:
+            refuse("BNSD_NBSD of several queries, with their lengths, or without pages")
+        query, actual_seq_lengths = query.squeeze(2), list(range(1, len(query) + 1))
+        query_rope = None if query_rope is None else query_rope.squeeze(2)
+    elif input_layout != "TND":
         refuse(f"input_layout {input_layout}")
     if sparse_mode in (1, 2) or (sparse_mode == 0 and atten_mask is not None):
         refuse(f"sparse_mode {sparse_mode} with a mask")
     if actual_seq_lengths is None or actual_seq_lengths_kv is None:
-        raise ValueError("actual_seq_lengths or actual_seq_lengths_kv is None: TND needs both")
+        raise ValueError("actual_seq_lengths or actual_seq_lengths_kv is None: expected totals")
     ropes = [rope for rope in (query_rope, key_rope) if rope is not None]
     check_dtypes(query, key, value, *ropes)
     for name, tensor in (("key", key), ("value", value)):
@@ -79,6 +87,8 @@ def fused_infer_attention_score(
         pre_tokens=pre_tokens, next_tokens=next_tokens, num_key_value_heads=num_key_value_heads,
         sparse_mode=sparse_mode, block_size=block_size,
     )  # fmt: skip
+    if by_heads:
+        found = found.transpose(0, 1).unsqueeze(2).contiguous()
     return found, torch.full((1,), float("nan"))
 
 
