@@ -23,6 +23,7 @@ _SIDE = 2048  # of a mask of fixed size
 _REQUESTS, _HEADS, _GROUP, _HEAD_SIZE, _BLOCK = 4096, 256, 64, 512, 1024
 # Size of a head, and of its rotary part where it is apart; the first is MLA's latent.
 _LATENT, _ROTARY = 512, 64
+_LATENT_HEADS = 128
 _WITH_ROTARY = ((_LATENT, _ROTARY), (128, _ROTARY))
 
 
@@ -128,20 +129,20 @@ def _check_sizes(
     query: torch.Tensor, query_rope: torch.Tensor | None, heads: int, kv_heads: int
 ) -> None:
     size = query.shape[-1]
-    if heads > min(_HEADS, _GROUP * kv_heads) or size % 8 or size > _HEAD_SIZE:
-        raise ValueError(
-            f"{heads} heads of {size} to {kv_heads} KV heads: expected at most {_HEADS}, {_GROUP} "
-            f"to each, and a size that is a multiple of 8 and at most {_HEAD_SIZE}"
-        )
     apart = (size, query_rope.shape[-1]) if query_rope is not None else None
     if apart not in _WITH_ROTARY and (apart or size == _LATENT):
         raise ValueError(
             f"heads of {size}, rotary part of {apart[1] if apart else 'none'}: expected one of "
             f"{_WITH_ROTARY}, or another size without"
         )
-    if size == _LATENT and (kv_heads != 1 or heads & (heads - 1) or heads > 128):
+    found = f"{heads} heads of {size} to {kv_heads} KV heads"
+    if size == _LATENT:
+        if kv_heads != 1 or heads & (heads - 1) or heads > _LATENT_HEADS:
+            raise ValueError(f"{found}: expected a power of two up to {_LATENT_HEADS}, to one")
+    elif heads > min(_HEADS, _GROUP * kv_heads) or size % 8 or size > _HEAD_SIZE:
         raise ValueError(
-            f"{heads} heads of {size} to {kv_heads} KV heads: expected a power of two up to 128, 1"
+            f"{found}: expected at most {_HEADS}, {_GROUP} to each, and a size that is a multiple "
+            f"of 8 and at most {_HEAD_SIZE}"
         )
 
 
