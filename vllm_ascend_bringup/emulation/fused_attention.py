@@ -48,13 +48,13 @@ def fused_infer_attention_score(
     block_size: int = 0,
     **others: object,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """See the kernel for the layout TND; the attention, and NaN in place of softmax_lse.
+    """See the kernel for the layout TND; the attention, and softmax_lse.
 
     BNSD_NBSD is emulated for one query of each request over pages: query ``[B, heads, 1, d]``, to
-    ``[heads, B, 1, dv]``.
-    Without softmax_lse_flag its documentation promises one zero there and its source an empty
-    tensor. The mask has to be causal. Of one query the documentation says that sparse_mode does
-    nothing, but not whether that holds in TND; here it does something.
+    ``[heads, B, 1, dv]``. The mask has to be causal. Without softmax_lse_flag, which is refused,
+    the documentation promises one zero as softmax_lse and op-plugin's source an empty tensor: here
+    it is NaN. Of one query the documentation says that sparse_mode and pre_tokens do nothing, and
+    leaves open whether that holds in TND: here they do what they do to several.
     """
     check_plain_chip()
     refuse(*others)
