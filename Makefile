@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 VENV_ASCEND := .venv-ascend
 MATRIX_VLLM ?= 0.27.1
 
-.PHONY: demo test lint test-matrix test-ascend bench conformance qk-norm demo-checkpoint clean
+.PHONY: demo test lint test-matrix test-ascend bench conformance qk-norm kernels-npu \
+	demo-checkpoint clean
 
 $(VENV)/.installed: pyproject.toml tools/cpu_setup.py
 	$(PYTHON) tools/cpu_setup.py $(VENV)
@@ -49,9 +50,17 @@ conformance: $(VENV)/.installed
 qk-norm: $(VENV)/.installed
 	$(BIN)/python -m vllm_ascend_bringup.tools.qk_norm --output docs/qk-norm.md
 
+# The Triton kernels through Ascend's compiler, as far as it goes without an NPU; one minute.
+.venv-npu/.installed: tools/npu_setup.py
+	$(PYTHON) tools/npu_setup.py .venv-npu
+	touch $@
+
+kernels-npu: .venv-npu/.installed
+	.venv-npu/bin/python -m vllm_ascend_bringup.tools.kernels_npu --output docs/kernels-npu.md
+
 # Trains the demo checkpoint again; the result is committed, so this is rarely needed.
 demo-checkpoint: $(VENV)/.installed
 	$(BIN)/python -m vllm_ascend_bringup.tools.demo.build_checkpoint
 
 clean:
-	rm -rf .venv .venv-ascend .venv-vllm-* .vllm-ascend demo-report build dist *.egg-info
+	rm -rf .venv .venv-npu .venv-ascend .venv-vllm-* .vllm-ascend demo-report build dist *.egg-info

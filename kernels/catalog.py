@@ -31,6 +31,7 @@ KERNELS = MappingProxyType(
         "fp8_dequant": MappingProxyType(
             {
                 "numba": f"{_FP8_DEQUANT}.numba_kernel:fp8_dequant",
+                "triton": f"{_FP8_DEQUANT}.triton_kernel:fp8_dequant",
                 "reference": f"{_FP8_DEQUANT}.reference:fp8_dequant",
             }
         ),
@@ -45,11 +46,21 @@ KERNELS = MappingProxyType(
         ),
         "mla_decode": MappingProxyType({"reference": f"{_MLA_DECODE}.reference:mla_decode"}),
         "nz_layout": MappingProxyType({"reference": f"{_NZ_LAYOUT}.reference:to_nz"}),
-        "nz_mask": MappingProxyType({"reference": f"{_NZ_MASK}.reference:mask_rows"}),
+        "nz_mask": MappingProxyType(
+            {
+                "triton": f"{_NZ_MASK}.triton_kernel:mask_rows",
+                "reference": f"{_NZ_MASK}.reference:mask_rows",
+            }
+        ),
         "paged_attention": MappingProxyType(
             {"reference": f"{_PAGED_ATTENTION}.reference:paged_attention"}
         ),
-        "qk_norm": MappingProxyType({"reference": f"{_QK_NORM}.reference:qk_norm"}),
+        "qk_norm": MappingProxyType(
+            {
+                "triton": f"{_QK_NORM}.triton_kernel:qk_norm",
+                "reference": f"{_QK_NORM}.reference:qk_norm",
+            }
+        ),
         "reshape_and_cache": MappingProxyType(
             {"reference": f"{_RESHAPE_AND_CACHE}.reference:reshape_and_cache"}
         ),

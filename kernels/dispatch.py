@@ -5,6 +5,7 @@ import importlib
 import logging
 from collections.abc import Callable
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 from vllm_ascend_bringup.kernels.catalog import KERNELS
@@ -22,10 +23,9 @@ def choose(kernel: str, implementation: str | None = None, **needs: object) -> C
     candidates = KERNELS[kernel]
     for name in [implementation] if implementation else candidates:
         module, _, attribute = candidates[name].partition(":")
-        try:
-            loaded = importlib.import_module(module)
-        except ImportError as error:
-            ok, reason = False, str(error)
+        loaded = _imported(module)
+        if isinstance(loaded, ImportError):
+            ok, reason = False, str(loaded)
         else:
             ok, reason = loaded.verify(**needs)
         if ok:
@@ -35,6 +35,15 @@ def choose(kernel: str, implementation: str | None = None, **needs: object) -> C
             raise RuntimeError(f"{kernel}: implementation {name} cannot run: {reason}")
         _log_once(kernel, name, reason)
     raise RuntimeError(f"{kernel}: no implementation can run")
+
+
+@cache
+def _imported(module: str) -> ModuleType | ImportError:
+    """The module, or why it cannot be imported: Python would try again at each call."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        return error
 
 
 @cache

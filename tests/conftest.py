@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import triton_interpreter  # noqa: F401 (before anything else imports a kernel)
 from ascend_runtime import (  # noqa: F401 (fixtures)
     ascend_config,
     engine_config,

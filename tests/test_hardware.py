@@ -28,6 +28,7 @@ def test_what_chips_serve_in_and_execute() -> None:
     assert all("int8" in chip.executes for chip in CHIPS.values())
     floats = {"fp8", "mxfp8", "mxfp4"}
     assert {chip.id for chip in CHIPS.values() if chip.executes & floats} == {"950"}
+    assert {chip.id for chip in CHIPS.values() if chip.triton_target} == {"a2", "a3"}
 
 
 def test_a_number_of_torch_npu_is_one_chip() -> None:

@@ -2,6 +2,7 @@
 """LazyWeight against the dense decoded tensor, under the operations that vLLM's loaders use."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -10,10 +11,12 @@ import testkit
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from triton_interpreter import interpreting
 
 from vllm_ascend_bringup import decode as decode_module
 from vllm_ascend_bringup.decode import Decoder, ScaledTensor, default_threads
 from vllm_ascend_bringup.errors import FormatError
+from vllm_ascend_bringup.kernels.fp8_dequant import fp8_dequant
 from vllm_ascend_bringup.lazy_weight import LazyWeight
 
 BLOCK = (4, 3)
@@ -229,6 +232,91 @@ def test_staging_in_several_parts_equals_direct(
         out[1:].copy_(lazy[1:])
         out[:1].copy_(lazy[:1])
     assert torch.equal(out, dense)
+
+
+# Every parameter is one on another device. What decodes on an NPU, on an NPU without Triton, and
+# here by itself.
+@pytest.mark.parametrize("implementation", ["triton", "reference", None])
+@pytest.mark.parametrize(
+    ("shape", "block"),
+    [((130, 257), (128, 128)), ((3, 70, 65), (64, 64)), ((9, 70), (1, 70)), ((9, 70), (9, 70)),
+     ((1, 1), (128, 128))],
+    ids=["blocks", "experts", "rows", "tensor", "one"],
+)  # fmt: skip
+@pytest.mark.parametrize("turned", [False, True], ids=("as-stored", "transposed"))
+@DTYPES
+def test_on_device_equals_direct(
+    monkeypatch: pytest.MonkeyPatch, implementation: str | None, shape: tuple[int, ...],
+    block: tuple[int, int], turned: bool, dtype: torch.dtype,
+) -> None:  # fmt: skip
+    chosen = partial(fp8_dequant, implementation=implementation)
+    monkeypatch.setattr(decode_module, "fp8_dequant", chosen)
+    monkeypatch.setattr(decode_module, "DEVICE_BYTES", 3 * shape[-1] + 1)  # three rows
+    source, dense = scaled(*shape, block=block, dtype=dtype)
+    out = torch.empty(shape, dtype=dtype)
+    if turned:
+        out = torch.empty((*shape[:-2], *shape[:-3:-1]), dtype=dtype).transpose(-1, -2)
+    with Decoder(2, on_device=True, force_staging=True) as decoder, interpreting():
+        lazy = LazyWeight.wrap(source, decoder, dtype)
+        middle = shape[-1] // 2
+        out[..., :middle].copy_(lazy[..., :middle])
+        out[..., middle:].copy_(lazy[..., middle:])
+    assert torch.equal(out, dense)
+    assert decoder.counts.on_device == {"w"}
+
+
+@pytest.mark.parametrize("on_device", [False, True], ids=("host", "device"))
+def test_bytes_copied_to_a_device(on_device: bool) -> None:
+    """Half as many with codes and scales, and none for parameters on the host."""
+    source, _ = scaled(256, 128, block=(128, 128))
+    with Decoder(2, on_device=on_device, force_staging=True) as decoder:
+        torch.empty(128, 128, dtype=torch.bfloat16).copy_(
+            LazyWeight.wrap(source, decoder, torch.bfloat16)[128:]
+        )
+    assert decoder.counts.copied == (128 * 128 + 2 * 4 if on_device else 2 * 128 * 128)
+    with Decoder(2, on_device=on_device) as decoder:
+        out = torch.empty(128, 256, dtype=torch.bfloat16).t()
+        out.copy_(LazyWeight.wrap(source, decoder, torch.bfloat16))
+    assert decoder.counts.copied == 0
+    assert decoder.counts.on_device == set()
+
+
+def test_nan_codes_are_counted_on_a_device() -> None:
+    codes = torch.zeros(200, 70, dtype=torch.uint8)
+    codes[199, 69] = 0xFF
+    source = ScaledTensor("w", "model.safetensors", codes, torch.ones(200, 1), (1, 70))
+    with Decoder(2, on_device=True, force_staging=True) as decoder:
+        lazy = LazyWeight.wrap(source, decoder, torch.bfloat16)
+        torch.empty(199, 70, dtype=torch.bfloat16).copy_(lazy[:199])
+        assert decoder.counts.nan_weights == set()
+        torch.empty(200, 70, dtype=torch.bfloat16).copy_(lazy)
+    assert decoder.counts.nan_weights == {"w"}
+
+
+@pytest.mark.parametrize(
+    ("block", "code_format", "scale"),
+    [
+        pytest.param((1, 32), "e4m3fn", 1.0, id="short blocks"),
+        pytest.param((128, 1), "e4m3fn", 1.0, id="a scale for each column"),
+        pytest.param((128, 128), "e4m3fn", 147.0, id="float16 could overflow"),
+        pytest.param((128, 128), "e2m1", 1.0, id="fp4"),
+        pytest.param((128, 128), "int8", 1.0, id="int8"),
+    ],
+)
+def test_what_is_decoded_on_the_host_all_the_same(
+    block: tuple[int, int], code_format: str, scale: float
+) -> None:
+    codes = torch.full((128, 128), 0x11, dtype=torch.uint8)
+    grid = torch.full((-(-128 // block[0]), -(-256 // block[1])), scale)
+    source = ScaledTensor("w", "model.safetensors", codes, grid, block, code_format)
+    found = []
+    for on_device in (False, True):
+        with Decoder(2, on_device=on_device, force_staging=True) as decoder:
+            found.append(torch.empty(source.shape, dtype=torch.float16))
+            found[-1].copy_(LazyWeight.wrap(source, decoder, torch.float16))
+        assert decoder.counts.copied == found[-1].nbytes
+        assert decoder.counts.on_device == set()
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("force_staging", [False, True], ids=("direct", "staged"))

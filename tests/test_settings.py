@@ -26,6 +26,8 @@ def test_variables_of_others_are_left_alone() -> None:
         ("DEQUANT", "never", Settings(dequant="never")),
         ("AUDIT", "error", Settings(audit="error")),
         ("AUDIT", "warn", Settings(audit="warn")),
+        ("DECODE_ON", "host", Settings(decode_on="host")),
+        ("DECODE_ON", "device", Settings(decode_on="device")),
         ("THREADS", "auto", Settings(threads=None)),
         ("THREADS", "1", Settings(threads=1)),
         ("THREADS", "64", Settings(threads=64)),
@@ -49,6 +51,8 @@ def test_all_at_once() -> None:
         ("DEQUANT", "1", "auto, always, never"),
         ("AUDIT", "off", "error, warn"),
         ("AUDIT", "", "error, warn"),
+        ("DECODE_ON", "npu", "host, device"),
+        ("DECODE_ON", "", "host, device"),
         ("THREADS", "0", "positive whole number"),
         ("THREADS", "-1", "positive whole number"),
         ("THREADS", "2.5", "positive whole number"),
@@ -74,7 +78,7 @@ def test_unknown_variable_with_our_prefix_is_an_error(name: str) -> None:
         SettingsError, match=f"unknown environment variable {PREFIX}{name}"
     ) as caught:
         read_settings({PREFIX + name: "auto"})
-    for known in ("DEQUANT", "AUDIT", "THREADS"):
+    for known in ("DEQUANT", "AUDIT", "DECODE_ON", "THREADS"):
         assert PREFIX + known in caught.value.expected
 
 

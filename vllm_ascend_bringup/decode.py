@@ -2,7 +2,8 @@
 """Decode slices of low-precision weights into tensors, on a pool of threads.
 
 One Decoder lives for one load. It owns the threads, the staging buffers for parameters on another
-device, and the counts that the load reports.
+device, and the counts that the load reports. On request such parameters get codes and scales, and
+are decoded where they are.
 """
 
 import ctypes
@@ -28,6 +29,11 @@ _MIN_ELEMENTS_PER_TASK = 1 << 16
 # Bytes of one of the two staging buffers. Large enough that a copy to a device runs at full
 # speed, small against any weight that matters.
 STAGING_BYTES = 64 << 20
+# Bytes of codes that are decoded on a device at a time. Where there is no Triton, an index and
+# three float32 are made of each, which take twenty times as much.
+DEVICE_BYTES = 8 << 20
+# Blocks with fewer rows or columns leave a device's tiles empty, unless they hold whole rows.
+_DEVICE_BLOCK = 64
 
 _MADV_POPULATE_WRITE = 23  # linux/mman.h, since Linux 5.14
 
@@ -84,6 +90,18 @@ class ScaledTensor:
         if self.scale_table is None:
             return self.scale[index]
         return self.scale_table[index][self.scale[index].to(torch.int64)]
+
+    def may_exceed(self, dtype: torch.dtype) -> bool:
+        """Whether a value could be infinite in ``dtype``, going by the largest scale.
+
+        Of all codes only e5m2's hold infinities.
+        """
+        limit = torch.finfo(dtype).max
+        return self.code_format == "e5m2" or self.largest() * _LARGEST[self.code_format] > limit
+
+    def largest(self) -> float:
+        """The largest scale."""
+        return self.scale_range()[1] if self.largest_scale is None else self.largest_scale
 
     def scale_range(self) -> tuple[float, float]:
         """Smallest and largest scale."""
@@ -143,23 +161,32 @@ class _Matrix:
 
 @dataclass
 class DecodeCounts:
-    """What one load did. ``materialized``: operations that were not lazy, by name."""
+    """What one load did. ``materialized``: operations that were not lazy, by name.
+
+    ``copied``: bytes that went to another device. ``on_device``: weights decoded there.
+    """
 
     elements: int = 0
     weights: set[str] = field(default_factory=set)
     nan_weights: set[str] = field(default_factory=set)
     materialized: dict[str, int] = field(default_factory=dict)
+    copied: int = 0
+    on_device: set[str] = field(default_factory=set)
 
 
 class Decoder:
     """Threads, staging buffers and counts of one load. Use as a context manager.
 
-    ``threads``: decode threads. ``force_staging``: treat every parameter as one on another
-    device, which is how the staging path is tested without one.
+    ``threads``: decode threads. ``on_device``: decode there what is fp8 and goes to another device.
+    ``force_staging``: treat every parameter as one on another device, which is how both ways are
+    tested without one.
     """
 
-    def __init__(self, threads: int, *, force_staging: bool = False) -> None:
+    def __init__(
+        self, threads: int, *, on_device: bool = False, force_staging: bool = False
+    ) -> None:
         self.threads = threads
+        self.on_device = on_device
         self.force_staging = force_staging
         self.counts = DecodeCounts()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bringup-decode")
@@ -183,12 +210,18 @@ class Decoder:
         started: list[tuple[_Matrix, list[Future[None]]]] = []
         try:
             matrices = [m for m in _matrices(source, region, out) if m.out.numel()]
+            may_exceed = bool(matrices) and source.may_exceed(out.dtype)
+            # How a vector unit rounds what exceeds its dtype is a setting that is not ours.
+            on_device = self.on_device and not may_exceed and _suits_device(source)
             # Two tasks per thread even out rows whose pages are not in memory yet.
             tasks = max(1, 2 * self.threads // max(1, len(matrices)))
             for matrix in matrices:
-                on_host = matrix.out.device.type == "cpu" and not self.force_staging
-                if on_host and matrix.out.stride(1) == 1:
+                elsewhere = self._is_elsewhere(matrix.out)
+                if not elsewhere and matrix.out.stride(1) == 1:
                     started.append((matrix, self._submit(matrix, tasks, fresh=True)))
+                elif elsewhere and on_device:
+                    self._decode_on_device(matrix)
+                    started.append((matrix, []))
                 else:
                     self._decode_staged(matrix)
                     started.append((matrix, []))
@@ -197,7 +230,8 @@ class Decoder:
                 wait(futures)
         for matrix, futures in started:
             self._wait(futures)
-            self._check_overflow(matrix)
+            if may_exceed:
+                self._check_overflow(matrix)
 
     def _submit(self, matrix: _Matrix, tasks: int, fresh: bool = False) -> "list[Future[None]]":
         """Start decoding one matrix, rows divided over at most so many tasks.
@@ -225,6 +259,28 @@ class Decoder:
     def _wait(self, futures: "list[Future[None]]") -> None:
         for future in futures:
             future.result()
+
+    def _is_elsewhere(self, out: torch.Tensor) -> bool:
+        return out.device.type != "cpu" or self.force_staging
+
+    def _decode_on_device(self, matrix: _Matrix) -> None:
+        """Copy codes and scales, half of what the values would be, and decode them there."""
+        out, device = matrix.out, matrix.out.device
+        if out.stride(1) != 1:
+            out = torch.empty(out.shape, dtype=out.dtype, device=device)
+        scale = matrix.scale.to(device)
+        table = None if matrix.scale_table is None else matrix.scale_table.to(device)
+        self.counts.copied += scale.nbytes + (0 if table is None else table.nbytes)
+        rows = max(1, DEVICE_BYTES // out.shape[1])
+        for start in range(0, out.shape[0], rows):
+            part = matrix.rows(start, start + rows, out[start : start + rows])
+            part = replace(part, codes=part.codes.to(device), scale=scale, scale_table=table)
+            self.counts.copied += part.codes.nbytes
+            if part.decode():
+                self.counts.nan_weights.add(matrix.source.name)
+        if out is not matrix.out:
+            matrix.out.copy_(out)
+        self.counts.on_device.add(matrix.source.name)
 
     def _decode_staged(self, matrix: _Matrix) -> None:
         """Decode on the host into a reused buffer and copy from there.
@@ -257,6 +313,8 @@ class Decoder:
     ) -> None:
         self._wait(futures)
         out[start:stop].copy_(staging)
+        if self._is_elsewhere(out):
+            self.counts.copied += staging.nbytes
 
     def _buffer(self, which: int, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
         size = rows * columns * dtype.itemsize
@@ -269,22 +327,16 @@ class Decoder:
         """fp16 ends at 65504, and 448 times a scale can exceed it; bf16 only by a broken scale.
 
         The bound makes this free for every healthy checkpoint: the decoded values are looked at
-        only if some scale could overflow. Of all codes only e5m2's hold infinities; one in
-        ``out`` is new otherwise.
+        only if some scale could overflow. An infinity in ``out`` is new unless codes hold some.
         """
         source, out = matrix.source, matrix.out
-        limit = torch.finfo(out.dtype).max
-        largest = source.largest_scale
-        if largest is None:
-            _, largest = source.scale_range()
-        if largest * _LARGEST[source.code_format] <= limit and source.code_format != "e5m2":
-            return
         infinite = torch.isinf(out)
         if bool(infinite.any()):
             raise FormatError(
                 f"{int(infinite.sum())} values of {source.name} in {source.shard} exceed "
-                f"{str(out.dtype).removeprefix('torch.')} (largest scale {largest:g})",
-                f"values up to {limit:g}",
+                f"{str(out.dtype).removeprefix('torch.')} (largest scale "
+                f"{source.largest():g})",
+                f"values up to {torch.finfo(out.dtype).max:g}",
                 "use --dtype bfloat16 if the chip has it (310P does not); otherwise this "
                 "checkpoint does not fit float16",
             )
@@ -321,6 +373,13 @@ def _matrix(
     scale = source.scale[at]
     table, zero = (None if t is None else t[at] for t in (source.scale_table, source.zero))
     return _Matrix(source, codes, scale, table, zero, (rows.start, columns.start), out)
+
+
+def _suits_device(source: ScaledTensor) -> bool:
+    """Whether a device decodes it well: fp8 with a scale for a large block, a row or the tensor."""
+    whole_rows = source.block[1] >= source.shape[-1]
+    large = whole_rows or min(source.block) >= _DEVICE_BLOCK
+    return large and source.code_format in CODE_FORMATS
 
 
 def _indices(values: range) -> range:

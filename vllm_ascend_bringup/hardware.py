@@ -18,6 +18,8 @@ class Chip:
     are served in, by torch's names. ``executes``: the codes its matrix units take as stored:
     "int8", "int4", "fp8" (scales are applied to the product), "mxfp8", "mxfp4" (scales are part
     of the operands). ``socs``: numbers by which torch_npu tells its variants apart.
+    ``triton_target``: what Ascend's compiler calls a member of it, for which our Triton kernels are
+    known to fit; None where there are none.
 
     Of its attention: ``fractal_attention``: it takes masks and KV caches in FRACTAL_NZ only.
     ``block_sizes``: of the KV cache, the preferred one first; empty where this project does not
@@ -32,6 +34,7 @@ class Chip:
     dtypes: tuple[str, ...]
     executes: frozenset[str]
     socs: range
+    triton_target: str | None = None
     fractal_attention: bool = False
     block_sizes: tuple[int, ...] = ()
     block_elements: int = 0
@@ -48,6 +51,7 @@ class Chip:
 
 
 _BOTH = ("bfloat16", "float16")
+_EVERYTHING = frozenset({"int8", "int4", "fp8", "mxfp8", "mxfp4"})
 # Sources; paths are of vllm-ascend's main of 2026-08-22:
 # - A2, A3: ops/fused_moe/moe_utils.py, _get_cann_mega_moe_quant_settings ("W8A8/W4A8 INT on
 #   A2/A3"); quantization/methods/w4a16.py (int4).
@@ -62,26 +66,18 @@ _BOTH = ("bfloat16", "float16")
 # - block_sizes: get_supported_kernel_block_sizes in attention/attention_v1.py and
 #   _310p/attention/attention_v1.py; _310p/model_runner_310p.py has _ATTENTION_BLOCK_SIZE_LIMIT and
 #   refuses MLA.
+# - Triton: the targets that bishengir-compile 1.2.0 lists, among which there is no 310P; the 950's
+#   compiler is another (bishengir-compile-a5), for which no kernel of ours has been compiled.
 _INT = frozenset({"int8", "int4"})
-_950 = _INT | {"fp8", "mxfp8", "mxfp4"}
 _CHIPS = (
-    Chip("a2", "Atlas A2", "A2", _BOTH, _INT, range(220, 226), block_sizes=(128,)),
-    Chip("a3", "Atlas A3", "A3", _BOTH, _INT, range(250, 256), block_sizes=(128,)),
-    Chip(
-        "310p",
-        "Ascend 310P",
-        "_310P",
-        ("float16",),
-        frozenset({"int8"}),
-        range(200, 206),
-        fractal_attention=True,
-        block_sizes=(128, 64),
-        block_elements=128 * 128,
-        largest_head=256,
-        mla=False,
-    ),
-    Chip("950", "Ascend 950", "A5", _BOTH, _950, range(260, 261)),
-)
+    Chip("a2", "Atlas A2", "A2", _BOTH, _INT, range(220, 226), "Ascend910B3", block_sizes=(128,)),
+    Chip("a3", "Atlas A3", "A3", _BOTH, _INT, range(250, 256), "Ascend910_9391",
+         block_sizes=(128,)),
+    Chip("310p", "Ascend 310P", "_310P", ("float16",), frozenset({"int8"}), range(200, 206),
+         fractal_attention=True, block_sizes=(128, 64), block_elements=128 * 128,
+         largest_head=256, mla=False),
+    Chip("950", "Ascend 950", "A5", _BOTH, _EVERYTHING, range(260, 261)),
+)  # fmt: skip
 CHIPS: Mapping[str, Chip] = MappingProxyType({chip.id: chip for chip in _CHIPS})
 
 # Query heads per KV head and rank that MLA's attention kernel takes in graph mode. vllm-ascend's

@@ -70,7 +70,11 @@ class BringupModelLoader(DefaultModelLoader):
                 "report this with the output of `bringup inspect`; it is a defect of the plugin",
             )
         audit = LoadAudit(dict(model.named_parameters()))
-        with Decoder(_threads(settings)) as decoder, contextlib.ExitStack() as active:
+        on_device = settings.decode_on == "device"
+        with (
+            Decoder(_threads(settings), on_device=on_device) as decoder,
+            contextlib.ExitStack() as active,
+        ):
             if decodes:
                 active.enter_context(audit)
             self._session = _Session(model_config, decoder, audit, decodes, active, self._recipe)
@@ -186,6 +190,11 @@ class _Session:
             time.perf_counter() - self._started, self._decoder.threads,
             counts.materialized or "none",
         )  # fmt: skip
+        if counts.copied:
+            _LOGGER.info(
+                "%d bytes copied to the device, where %d weights were decoded",
+                counts.copied, len(counts.on_device),
+            )  # fmt: skip
         if counts.nan_weights:
             _LOGGER.warning(
                 "%d weights hold NaN codes, which stay NaN: %s",

@@ -18,6 +18,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
         "auto",
         *(f"reference-{chip.id}" for chip in CHIPS.values() if chip.block_sizes),
     ),
+    "DECODE_ON": ("host", "device"),
 }
 _KNOWN = (*_CHOICES, "THREADS", "RECIPES", "PATCHES")
 
@@ -32,7 +33,9 @@ class Settings:
     ``threads``: decode threads per process, or None for cores / ranks on this machine.
     ``recipes``: a recipe of the user's or a folder of them. ``patches``: ``auto``, ``off`` or names
     of patches, separated by commas. ``platform``: ``auto`` for vLLM's choice, or
-    ``reference-CHIP``, which computes on a CPU what that chip would.
+    ``reference-CHIP``, which computes on a CPU what that chip would. ``decode_on``: where weights
+    of parameters on an NPU are decoded, the ``host`` or the ``device``, as far as their format is
+    decoded there.
     """
 
     dequant: str = "auto"
@@ -41,6 +44,7 @@ class Settings:
     recipes: Path | None = None
     patches: str = "auto"
     platform: str = "auto"
+    decode_on: str = "host"
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -63,8 +67,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     threads = _threads(given.get("THREADS", "auto"))
     patches = given.get("PATCHES") or "auto"
     return Settings(
-        values["DEQUANT"], values["AUDIT"], threads, recipes, patches, values["PLATFORM"]
-    )
+        values["DEQUANT"], values["AUDIT"], threads, recipes, patches, values["PLATFORM"],
+        values["DECODE_ON"],
+    )  # fmt: skip
 
 
 def _choice(name: str, value: str) -> str:

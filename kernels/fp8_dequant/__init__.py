@@ -34,11 +34,12 @@ def fp8_dequant(
 ) -> bool:
     """Decode ``codes`` into ``out``; returns whether a NaN code was met.
 
-    codes: ``[N, K]`` uint8 on the CPU, last dimension contiguous; a slice of a larger weight whose
-    first element stands at row and column ``offset`` = (r0, c0) of it. scale: ``[R, C]``,
+    codes: ``[N, K]`` uint8, last dimension contiguous; a slice of a larger weight whose first
+    element stands at row and column ``offset`` = (r0, c0) of it. scale: ``[R, C]``,
     contiguous, the whole weight's grid; float32, or uint8 codes of scales whose values
     ``scale_table`` (float32 ``[256]``) gives. out: ``[N, K]`` bfloat16, float16 or float32, last
-    dimension contiguous. block: (bn, bk). Raises ValueError if the arguments do not fit together.
+    dimension contiguous. block: (bn, bk). All are on one device. Raises ValueError if the
+    arguments do not fit together.
     """
     if codes.shape != out.shape or codes.dim() != 2:
         raise ValueError(
@@ -47,6 +48,9 @@ def fp8_dequant(
     if code_format not in CODE_FORMATS:
         raise ValueError(f"code format {code_format!r}: expected one of {', '.join(CODE_FORMATS)}")
     _check_types(codes, out)
+    if codes.device != out.device or codes.device != scale.device:
+        found = f"codes on {codes.device}, scale on {scale.device}, out on {out.device}"
+        raise ValueError(f"{found}: expected one device")
     check_scale(scale, scale_table)
     if min(block) < 1 or min(offset) < 0:
         raise ValueError(f"block {block}, offset {offset}: expected positive, not negative")
@@ -57,7 +61,10 @@ def fp8_dequant(
     ]
     if scale.dim() != 2 or scale.shape[0] < needed[0] or scale.shape[1] < needed[1]:
         raise ValueError(f"scale {list(scale.shape)}: expected at least {needed}")
-    run = choose("fp8_dequant", implementation, out_dtype=out.dtype)
+    run = choose(
+        "fp8_dequant", implementation, out_dtype=out.dtype, device=codes.device.type,
+        code_format=code_format,
+    )  # fmt: skip
     return bool(run(codes, scale, scale_table, out, block, offset, code_format))
 
 

@@ -10,7 +10,6 @@ are too short for that, the scales of a stretch of columns are written out first
 column; the rows of one row of blocks share them.
 """
 
-from functools import cache
 from typing import Any
 
 import numba
@@ -20,7 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from vllm_ascend_bringup.kernels.fp8_dequant.reference import TORCH_DTYPES
+from vllm_ascend_bringup.kernels.fp8_dequant.reference import every_value
 from vllm_ascend_bringup.kernels.numba_intrinsics import (
     F32,
     FILL,
@@ -47,8 +46,10 @@ LANES = 16
 _LONG = 33
 
 
-def verify(out_dtype: torch.dtype) -> tuple[bool, str]:
-    """Writes 16-bit outputs only."""
+def verify(out_dtype: torch.dtype, device: str, code_format: str) -> tuple[bool, str]:
+    """Writes 16-bit outputs only, on the host."""
+    if device != "cpu":
+        return False, f"tensors on {device}"
     return out_dtype in (torch.bfloat16, torch.float16), f"output dtype {out_dtype}"
 
 
@@ -72,14 +73,7 @@ def fp8_dequant(
     is_e4m3fn = code_format == "e4m3fn"
     if is_e4m3fn and block[1] < _LONG:
         return bool(_decode_short(*arguments))
-    return bool(_decode(*arguments, _table(code_format), is_e4m3fn))
-
-
-@cache
-def _table(code_format: str) -> Any:
-    """The 256 decoded values, float32."""
-    every_code = torch.arange(256, dtype=torch.int32).to(torch.uint8)
-    return every_code.view(TORCH_DTYPES[code_format]).to(torch.float32).numpy()
+    return bool(_decode(*arguments, every_value(code_format).numpy(), is_e4m3fn))
 
 
 @intrinsic

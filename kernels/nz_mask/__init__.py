@@ -38,7 +38,7 @@ def mask_rows(
     if width < 1 or not len(positions) or (window is not None and window < 1):
         found = f"{len(positions)} queries, width {width}, window {window}"
         raise ValueError(f"{found}: expected at least one of each")
-    run = choose("nz_mask", implementation)
+    run = choose("nz_mask", implementation, dtype=dtype, device=positions.device.type)
     shape = nz_shape(len(positions), width, fractal_columns(dtype))
     made: torch.Tensor = run(positions, width, shape, dtype, window, hidden)
     return made.unsqueeze(0)

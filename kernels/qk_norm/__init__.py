@@ -43,6 +43,13 @@ def qk_norm(
         raise ValueError(f"mean_square {found}: expected float32 {[*x.shape[:-1], 1]}")
     if weight.shape != x.shape[-1:]:
         raise ValueError(f"weight {list(weight.shape)}: expected {list(x.shape[-1:])}")
-    run = choose("qk_norm", implementation)
+    if torch.compiler.is_compiling():
+        # A compiler sees through torch's operators, not through a choice that imports modules.
+        from vllm_ascend_bringup.kernels.qk_norm.reference import qk_norm as run
+    else:
+        run = choose(
+            "qk_norm", implementation, dtype=x.dtype, weight_dtype=weight.dtype,
+            device=x.device.type,
+        )  # fmt: skip
     normalized: torch.Tensor = run(x, mean_square, weight, eps)
     return normalized

@@ -9,12 +9,13 @@ stdout; it ends with its input.
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vllm_ascend_bringup.tools.engines.child import ChildError
 from vllm_ascend_bringup.tools.engines.engine import (
+    SMALL,
     generate,
     generate_in_ranks,
     set_up,
@@ -30,9 +31,20 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     if not request["plugin"]:
         without_plugins()
     model = Path(request["model"])
+    if request["pooling"]:
+        return {"embeddings": embed(model, request["prompts"], **request["engine"])}
     made = generate(model, request["prompts"], request["tokens"], **request["engine"])
     logprobs = [[{str(t): p for t, p in step.items()} for step in row] for row in made.logprobs]
     return {"tokens": made.tokens, "logprobs": logprobs}
+
+
+def embed(model: Path, prompts: Sequence[list[int]], **engine: Any) -> list[list[float]]:
+    """A vector for each prompt, by a model that is no generator."""
+    from vllm import LLM
+
+    started = LLM(str(model), runner="pooling", **{**SMALL, "skip_tokenizer_init": False, **engine})
+    given = [{"prompt_token_ids": prompt} for prompt in prompts]
+    return [found.outputs.embedding for found in started.embed(given, use_tqdm=False)]
 
 
 def main() -> None:

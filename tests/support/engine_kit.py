@@ -68,25 +68,39 @@ def run_engine(
     *,
     tp: int = 1,
     plugin: bool = True,
+    platform: str = "auto",
     tokens: int = 16,
     environment: Mapping[str, str] | None = None,
     **engine: Any,
 ) -> Generation:
     """Start an engine, continue all prompts greedily in one batch, stop it.
 
-    Its ranks are forked from a process that has imported vLLM. ``plugin``: whether ours is loaded;
-    without it this is stock vLLM. ``engine``: more arguments of ``vllm.LLM``. Raises EngineError if
-    one of its processes fails. Nothing of it is left running.
+    Its ranks are forked from a process that has imported vLLM, one for each platform. ``plugin``:
+    whether ours is loaded; without it this is stock vLLM. ``engine``: more arguments of
+    ``vllm.LLM``. Raises EngineError if one of its processes fails. Nothing of it is left running.
     """
-    answer, log = _fork_engine({
+    answer, log = _fork_engine(platform, {
         "model": str(model), "prompts": [list(prompt) for prompt in prompts], "tokens": tokens,
         "tp": tp, "plugin": plugin, "environment": dict(environment or {}), "engine": engine,
+        "pooling": False,
     })  # fmt: skip
     return Generation(answer["tokens"], answer["logprobs"], log)
 
 
-def _fork_engine(request: Mapping[str, Any]) -> tuple[Any, str]:
-    forker = _forker()
+def embed(
+    model: Path, prompts: Sequence[Sequence[int]], *, platform: str, **engine: Any
+) -> list[list[float]]:
+    """The vectors of an embedding model. See ``run_engine``."""
+    answer, _ = _fork_engine(platform, {
+        "model": str(model), "prompts": [list(prompt) for prompt in prompts], "tp": 1,
+        "plugin": True, "environment": {}, "engine": engine, "pooling": True,
+    })  # fmt: skip
+    vectors: list[list[float]] = answer["embeddings"]
+    return vectors
+
+
+def _fork_engine(platform: str, request: Mapping[str, Any]) -> tuple[Any, str]:
+    forker = _forker(platform)
     assert forker.stdin
     assert forker.stdout
     with tempfile.TemporaryDirectory(prefix="engine-") as scratch:
@@ -101,10 +115,11 @@ def _fork_engine(request: Mapping[str, Any]) -> tuple[Any, str]:
 
 
 @functools.cache
-def _forker() -> "subprocess.Popen[str]":
-    """One for the session; it ends when its input does."""
+def _forker(platform: str) -> "subprocess.Popen[str]":
+    """One for the session, because vLLM chooses its platform once; it ends when its input does."""
     forker = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("engine_forker.py"))],
+        env={**os.environ, "VLLM_ASCEND_BRINGUP_PLATFORM": platform},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
 

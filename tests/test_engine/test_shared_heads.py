@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_kit import prompts
+from engine_kit import prompts, run_engine
 from server_kit import MODEL, complete
 
 from vllm_ascend_bringup.patches.catalog import PATCHES
@@ -109,6 +109,29 @@ def test_a_server_of_two_ranks_is_patched_too(tmp_path: Path) -> None:
                 torch.tensor([prompt]), max_new_tokens=8, do_sample=False
             )
             assert found == expected[0, len(prompt) :].tolist()
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    "architecture", ["OlmoeForCausalLM", "CohereForCausalLM", "MiniMaxM2ForCausalLM"]
+)
+def test_compiled_models_are_patched_too(architecture: str, tmp_path: Path) -> None:
+    """Without --enforce-eager vLLM has Dynamo read the model's code, and ours in it, as a whole."""
+    from vllm_ascend_bringup.tools.qk_norm.models import MODELS, VOCABULARY, write
+
+    model = MODELS[architecture]
+    checkpoint = write(model, 2 if architecture == "MiniMaxM2ForCausalLM" else 1, tmp_path)
+    eager, compiled = (
+        run_engine(
+            checkpoint.folder, prompts(VOCABULARY), tp=2, tokens=4, dtype="float32",
+            enforce_eager=eager,
+            # What Dynamo reads is run as it is: compiling it takes a minute, and is not ours.
+            environment={"TORCHDYNAMO_DISABLE": str(int(eager)), "VLLM_CPU_CI_ENV": "1"},
+            **model.engine,
+        )
+        for eager in (True, False)
+    )  # fmt: skip
+    assert compiled.tokens == eager.tokens
 
 
 def test_every_architecture_of_a_patch_that_runs_on_cpu_is_examined() -> None:

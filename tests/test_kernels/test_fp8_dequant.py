@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""fp8_dequant: numba and the reference against a definition written from the format papers."""
+"""fp8_dequant: every implementation against a definition written from the format papers."""
 
 import multiprocessing
 import os
@@ -16,19 +16,35 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from triton_interpreter import interpreting
 
-from vllm_ascend_bringup.kernels.fp8_dequant import fp8_dequant
+from vllm_ascend_bringup.kernels.fp8_dequant import fp8_dequant, triton_kernel
 
 FORMATS = ("e4m3fn", "e4m3fnuz", "e5m2")
-IMPLEMENTATIONS = ("numba", "reference")
+IMPLEMENTATIONS = ("numba", "triton", "reference")
+HOST = ("numba", "reference")
 DTYPES = (torch.bfloat16, torch.float16)
 BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
 # Exponent bits, mantissa bits, exponent bias.
 LAYOUTS = {"e4m3fn": (4, 3, 7), "e4m3fnuz": (4, 3, 8), "e5m2": (5, 2, 15)}
 
+# numpy's, where a scale makes infinities.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 formats = pytest.mark.parametrize("code_format", FORMATS)
 implementations = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+# Triton's interpreter takes a millisecond for each block, and its kernel knows e4m3fn only.
+on_host = pytest.mark.parametrize("implementation", HOST)
+decoders = pytest.mark.parametrize(
+    ("implementation", "code_format"),
+    [*((name, code_format) for name in HOST for code_format in FORMATS), ("triton", "e4m3fn")],
+)
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=("bf16", "fp16"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def triton_interpreter() -> Iterator[None]:
+    with interpreting():
+        yield
 
 
 def value(code: int, code_format: str) -> float:
@@ -97,8 +113,7 @@ def grid_for(
     return torch.rand(R, C, generator=generator) * 0.01 + 1e-4
 
 
-@formats
-@implementations
+@decoders
 @dtypes
 @pytest.mark.parametrize(
     "scale",
@@ -132,7 +147,7 @@ def test_all_codes(code_format: str, implementation: str, dtype: torch.dtype, sc
         ("e5m2", 0xFC, -float("inf")),
     ],
 )
-@implementations
+@on_host
 @dtypes
 def test_known_values(
     code_format: str, code: int, wanted: float, implementation: str, dtype: torch.dtype
@@ -146,7 +161,7 @@ def test_known_values(
     assert out.item() == wanted
 
 
-@implementations
+@on_host
 @dtypes
 @pytest.mark.parametrize("code_format", ["e4m3fn", "e5m2"])
 def test_sign_of_zero_is_kept(implementation: str, dtype: torch.dtype, code_format: str) -> None:
@@ -159,7 +174,7 @@ def test_sign_of_zero_is_kept(implementation: str, dtype: torch.dtype, code_form
     assert out.view(torch.int16).tolist() == [[0, -(1 << 15)]]
 
 
-@implementations
+@on_host
 @pytest.mark.parametrize(
     ("code_format", "codes"),
     [("e4m3fn", [0x7F, 0xFF]), ("e4m3fnuz", [0x80]), ("e5m2", [0x7D, 0x7E, 0x7F, 0xFD, 0xFF])],
@@ -234,7 +249,7 @@ def test_block_grid_with_ragged_tails(
     assert_same(out, expected(codes, grid, dtype, (128, 128)))
 
 
-@implementations
+@on_host
 @dtypes
 @pytest.mark.parametrize("bk", [1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 64])
 @pytest.mark.parametrize(
@@ -259,7 +274,7 @@ def test_short_blocks(
     assert found_nan == bool(wanted.isnan().any())
 
 
-@implementations
+@on_host
 @dtypes
 @pytest.mark.parametrize("at", [0, 8191, 8192, 8999])
 def test_nan_codes_in_short_blocks_are_reported(
@@ -273,10 +288,9 @@ def test_nan_codes_in_short_blocks_are_reported(
     assert out.isnan().nonzero().tolist() == [[1, at]]
 
 
-@formats
-@implementations
+@decoders
 @dtypes
-@pytest.mark.parametrize("bk", [1, 16, 256])
+@pytest.mark.parametrize("bk", [16, 256])
 @pytest.mark.parametrize(
     "bits", [0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF], ids=hex
 )
@@ -293,7 +307,7 @@ def test_scales_that_are_not_finite(
 
 
 @formats
-@implementations
+@on_host
 @dtypes
 @pytest.mark.parametrize("bk", [1, 7, 32, 128, 9000])
 @pytest.mark.parametrize(("K", "c0"), [(1, 1), (129, 15), (8193, 1)])
@@ -320,7 +334,7 @@ def test_scales_as_bytes_with_a_table(
     margin=st.tuples(*[st.integers(0, 3)] * 4),
     code_format=st.sampled_from(FORMATS),
     dtype=st.sampled_from(DTYPES),
-    implementation=st.sampled_from(IMPLEMENTATIONS),
+    implementation=st.sampled_from(HOST),
     seed=st.integers(0, 9),
 )
 def test_any_slice_of_any_weight_into_any_slice(
@@ -346,6 +360,90 @@ def test_any_slice_of_any_weight_into_any_slice(
     assert_same(out, expected(codes, grid, dtype, block, offset, code_format))
     out.fill_(7.0)
     assert bool((whole == 7.0).all()), "wrote outside of out"
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    shape=st.tuples(st.integers(1, 200), st.integers(1, 300)),
+    block=st.sampled_from([(128, 128), (64, 200), (33, 70), (9, 300), (1000, 2000)]),
+    offset=st.tuples(st.integers(0, 300), st.integers(0, 300)),
+    margin=st.tuples(*[st.integers(0, 3)] * 4),
+    dtype=st.sampled_from(DTYPES),
+    codes_of_scales=st.booleans(),
+    tile=st.sampled_from([None, (16, 32)]),
+    seed=st.integers(0, 9),
+)
+def test_triton_any_slice_of_any_weight(
+    shape: tuple[int, int],
+    block: tuple[int, int],
+    offset: tuple[int, int],
+    margin: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    codes_of_scales: bool,
+    tile: "tuple[int, int] | None",
+    seed: int,
+) -> None:
+    """``tile``: another than the launcher's, so that small blocks have several."""
+    N, K = shape
+    top, left, bottom, right = margin
+    codes = random_codes(top + N + bottom, left + K + right, seed=seed)[top : top + N, left:][:, :K]
+    if seed % 2:
+        codes &= 0x7E  # no NaN
+    whole = torch.full((bottom + N + top, right + K + left), 7.0, dtype=dtype)
+    out = whole[bottom : bottom + N, right : right + K]
+    grid, table_ = grid_for(shape, block, offset, seed), None
+    scales = grid
+    if codes_of_scales:
+        table_ = torch.rand(256, generator=torch.Generator().manual_seed(seed)) + 0.01
+        grid = random_codes(*grid.shape, seed=seed)
+        scales = table_[grid.long()]
+    with pytest.MonkeyPatch.context() as patch:
+        if tile:
+            patch.setattr(triton_kernel, "TILES", (tile,))
+        found_nan = fp8_dequant(
+            codes, grid, out, block=block, offset=offset, scale_table=table_,
+            implementation="triton",
+        )  # fmt: skip
+    wanted = expected(codes, scales, dtype, block, offset)
+    assert_same(out, wanted)
+    assert found_nan == bool(wanted.isnan().any())
+    out.fill_(7.0)
+    assert bool((whole == 7.0).all()), "wrote outside of out"
+
+
+@dtypes
+@pytest.mark.parametrize("K", [1, 2048, 2049, 8193])
+def test_triton_one_scale_for_each_row(dtype: torch.dtype, K: int) -> None:
+    codes, grid = random_codes(3, K + 1)[:, 1:], grid_for((3, K), (1, K + 5), (2, 5))
+    out = torch.empty(3, K, dtype=dtype)
+    fp8_dequant(codes, grid, out, block=(1, K + 5), offset=(2, 5), implementation="triton")
+    assert_same(out, expected(codes, grid, dtype, (1, K + 5), (2, 5)))
+
+
+@pytest.mark.parametrize(
+    ("code_format", "dtype"),
+    [("e5m2", torch.bfloat16), ("e4m3fnuz", torch.float16), ("e4m3fn", torch.float32)],
+    ids=str,
+)
+def test_what_triton_does_not_decode(code_format: str, dtype: torch.dtype) -> None:
+    codes, out = random_codes(2, 2), torch.empty(2, 2, dtype=dtype)
+    with pytest.raises(RuntimeError, match=f"triton cannot run: {code_format} to {dtype}"):
+        fp8_dequant(
+            codes, torch.ones(1, 1), out, block=(2, 2), code_format=code_format,
+            implementation="triton",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "tile"),
+    [
+        (128, 128, (64, 128)), (64, 128, (64, 128)), (1, 7168, (1, 8192)), (1, 2048, (1, 2048)),
+        (1, 2049, (1, 8192)), (4096, 7168, (8, 1024)), (512, 2048, (4, 2048)), (1, 1, (1, 2048)),
+        (4096, 8192, (1, 8192)), (128, 129, (64, 128)), (20, 513, (8, 1024)),
+    ],
+)  # fmt: skip
+def test_tile_of_a_block(rows: int, columns: int, tile: tuple[int, int]) -> None:
+    assert triton_kernel._tile(rows, columns) == tile
 
 
 @formats
@@ -434,8 +532,7 @@ def flush_denormal() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-@formats
-@implementations
+@decoders
 @dtypes
 @pytest.mark.usefixtures("flush_denormal")
 def test_normal_products_survive_flush_to_zero(

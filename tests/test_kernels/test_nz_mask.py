@@ -2,12 +2,14 @@
 """Mask rows in FRACTAL_NZ, every cell against the one-line formula."""
 
 import math
+from types import ModuleType
 
 import pytest
 import torch
+from triton_interpreter import interpreting
 
 from vllm_ascend_bringup.kernels.nz_layout import from_nz, to_nz
-from vllm_ascend_bringup.kernels.nz_mask import mask_bytes, mask_rows, reference
+from vllm_ascend_bringup.kernels.nz_mask import mask_bytes, mask_rows, reference, triton_kernel
 
 HIDDEN = float("-inf")
 
@@ -20,7 +22,15 @@ def by_formula(positions: list[int], width: int, window: int | None, hidden: flo
     return torch.tensor(cells)
 
 
-@pytest.mark.parametrize("slab", [1 << 21, 1], ids=["whole", "column by column"])
+@pytest.mark.parametrize(
+    ("implementation", "module", "constant", "value"),
+    [
+        ("reference", reference, "_CELLS", 1 << 21), ("reference", reference, "_CELLS", 1),
+        ("triton", triton_kernel, "TILES", triton_kernel.TILES),
+        ("triton", triton_kernel, "TILES", (16,)),
+    ],
+    ids=["reference", "reference-column-by-column", "triton", "triton-in-small-tiles"],
+)  # fmt: skip
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("window", [None, 1, 5, 16, 1000], ids=str)
 @pytest.mark.parametrize(
@@ -37,11 +47,14 @@ def by_formula(positions: list[int], width: int, window: int | None, hidden: flo
     ids=["one", "tile", "prompt", "batch", "decode", "beyond"],
 )
 def test_every_cell(
-    positions: list[int], width: int, window: int | None, dtype: torch.dtype, slab: int,
-    monkeypatch: pytest.MonkeyPatch,
+    positions: list[int], width: int, window: int | None, dtype: torch.dtype, implementation: str,
+    module: ModuleType, constant: str, value: object, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(reference, "_CELLS", slab)
-    made = mask_rows(torch.tensor(positions), width, dtype, window=window)
+    monkeypatch.setattr(module, constant, value)
+    with interpreting():
+        made = mask_rows(
+            torch.tensor(positions), width, dtype, window=window, implementation=implementation
+        )
     expected = by_formula(positions, width, window, HIDDEN).to(dtype)
     assert made.dtype == dtype
     assert torch.equal(from_nz(made, len(positions), width)[0], expected)
@@ -49,9 +62,39 @@ def test_every_cell(
     assert torch.equal(made, to_nz(expected))
 
 
-def test_another_value_for_what_is_hidden() -> None:
-    made = mask_rows(torch.arange(4, dtype=torch.int32), 4, torch.float16, hidden=-10000.0)
-    assert set(made.flatten().tolist()) == {0.0, -10000.0}
+@pytest.mark.parametrize("implementation", ["reference", "triton"])
+@pytest.mark.parametrize(
+    ("dtype", "hidden", "stored"),
+    [
+        (torch.float16, -10000.0, -10000.0),
+        (torch.bfloat16, -10020.0, -10048.0),  # nearer than -9984
+    ],
+    ids=str,
+)
+def test_another_value_for_what_is_hidden(
+    implementation: str, dtype: torch.dtype, hidden: float, stored: float
+) -> None:
+    positions = torch.arange(4, dtype=torch.int32)
+    with interpreting():
+        made = mask_rows(positions, 4, dtype, hidden=hidden, implementation=implementation)
+    assert set(made.flatten().tolist()) == {0.0, stored}
+
+
+@pytest.mark.parametrize(("queries", "width"), [(512, 17), (513, 16), (1100, 33)])
+def test_triton_in_several_tiles_equals_the_reference(queries: int, width: int) -> None:
+    positions = torch.arange(queries).flip(0)
+    with interpreting():
+        made = mask_rows(positions, width, torch.float16, window=9, implementation="triton")
+    expected = mask_rows(positions, width, torch.float16, window=9, implementation="reference")
+    assert torch.equal(made, expected)
+
+
+def test_triton_makes_no_other_dtype() -> None:
+    with (
+        interpreting(),
+        pytest.raises(RuntimeError, match=r"triton cannot run: masks of torch\.float32"),
+    ):
+        mask_rows(torch.arange(3), 4, torch.float32, implementation="triton")
 
 
 @pytest.mark.parametrize(("queries", "width"), [(1, 1), (17, 40), (2048, 4096)])
