@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 import torch
 import triton_interpreter  # noqa: F401 (before anything else imports a kernel)
-from ascend_runtime import ascend_config, engine_config, own_masks  # noqa: F401 (fixtures)
+from ascend_runtime import (  # noqa: F401 (fixtures)
+    ascend_config,
+    engine_config,
+    install_chip,
+    own_masks,
+)
 from ascend_source import source  # noqa: F401 (a fixture)
 from check_format import check_format  # noqa: F401 (a fixture)
 from emulation_kit import install, torch_npu  # noqa: F401 (fixtures)

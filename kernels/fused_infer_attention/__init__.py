@@ -70,6 +70,9 @@ def fused_infer_attention(
             f"{len(query)} queries, of each request {queries}, keys {keys}: expected as many "
             "requests in both, all queries among them and at least one key each"
         )
+    if not paged and any(x.shape[1] != kv_heads or len(x) < sum(keys) for x in (key, value)):
+        found = f"key {list(key.shape)}, value {list(value.shape)}"
+        raise ValueError(f"{found}: expected [{sum(keys)}, {kv_heads}, size]")
     if sparse_mode not in (0, 3, 4):
         raise ValueError(f"sparse_mode {sparse_mode}: expected 0, 3 or 4")
     _check_mask(atten_mask, sparse_mode)

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vllm-ascend's attention of the 310P on one batch, from its metadata to its output."""
+"""vllm-ascend's attention on one batch, from its metadata to its output, of the chip emulated."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from attention_kit import SCALE, Batch
+
+from vllm_ascend_bringup.emulation.device import chip
+from vllm_ascend_bringup.emulation.formats import FRACTAL_NZ, ND
 
 CPU = torch.device("cpu")
 # torch_npu without and with the operators that take a mask of fixed size.
@@ -21,9 +24,29 @@ STATES: dict[str, dict[str, Any]] = {
 POOLING = SimpleNamespace(runner_type="pooling", dtype=torch.float16)
 
 
+def classes() -> tuple[Any, Any]:
+    """Of vllm-ascend, for the chip emulated: what builds metadata, and the attention."""
+    if chip().fractal_attention:
+        from vllm_ascend._310p.attention.attention_v1 import AscendAttentionBackendImpl310
+        from vllm_ascend._310p.attention.metadata_builder import AscendAttentionMetadataBuilder310
+
+        return AscendAttentionMetadataBuilder310, AscendAttentionBackendImpl310
+    from vllm_ascend.attention.attention_v1 import (
+        AscendAttentionBackendImpl,
+        AscendAttentionMetadataBuilder,
+    )
+
+    return AscendAttentionMetadataBuilder, AscendAttentionBackendImpl
+
+
+def block_size(batch: Batch) -> int:
+    found: int = batch.key_cache.shape[2 if chip().fractal_attention else 1]
+    return found
+
+
 def slots(batch: Batch, *, of_the_step: bool) -> torch.Tensor:
     """Where the tokens of this step go in the cache, or those of earlier ones."""
-    size = batch.key_cache.shape[2]
+    size = block_size(batch)
     found = []
     for row, count, length in zip(batch.table.tolist(), batch.queries, batch.contexts, strict=True):
         before = length - count
@@ -45,7 +68,6 @@ def rows(batch: Batch, tensors: list[torch.Tensor], *, of_the_step: bool) -> tor
 def metadata(batch: Batch, state: str, config: Any, pooling: Any = None) -> Any:
     """By vllm-ascend's builder. pooling: a model's config in place of the one of ``config``."""
     from vllm.v1.kv_cache_interface import FullAttentionSpec
-    from vllm_ascend._310p.attention.metadata_builder import AscendAttentionMetadataBuilder310
     from vllm_ascend.attention.attention_v1 import AscendAttentionState
     from vllm_ascend.attention.utils import AscendCommonAttentionMetadata
 
@@ -59,10 +81,10 @@ def metadata(batch: Batch, state: str, config: Any, pooling: Any = None) -> Any:
         attn_state=AscendAttentionState[state], causal=pooling is None,
     )  # fmt: skip
     spec = FullAttentionSpec(
-        block_size=batch.key_cache.shape[2], num_kv_heads=batch.kv_heads,
+        block_size=block_size(batch), num_kv_heads=batch.kv_heads,
         head_size=batch.query.shape[2], dtype=batch.query.dtype,
     )  # fmt: skip
-    builder = AscendAttentionMetadataBuilder310(spec, ["layer"], config, CPU)
+    builder = classes()[0](spec, ["layer"], config, CPU)
     builder.model_config = pooling or builder.model_config
     return builder.build(0, common)
 
@@ -73,15 +95,15 @@ def attention(
 ) -> torch.Tensor:  # fmt: skip
     """The cache of earlier steps, written by vllm-ascend, then this step."""
     from vllm.forward_context import set_forward_context
-    from vllm_ascend._310p.attention.attention_v1 import AscendAttentionBackendImpl310
 
     size = batch.query.shape[2]
-    impl = AscendAttentionBackendImpl310(
+    impl = classes()[1](
         batch.heads, size, SCALE, batch.kv_heads, None, window, "auto", None, "decoder", None
     )
+    acl_format = FRACTAL_NZ if chip().fractal_attention else ND
     caches = [
         torch_npu.empty_with_format(
-            size=batch.key_cache.shape, dtype=batch.query.dtype, device=CPU, acl_format=29
+            size=batch.key_cache.shape, dtype=batch.query.dtype, device=CPU, acl_format=acl_format
         ).fill_(float("nan"))
         for _ in range(2)
     ]

@@ -3,15 +3,17 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
 from vllm_ascend_bringup import emulation
+from vllm_ascend_bringup.hardware import CHIPS
 from vllm_ascend_bringup.tools.demo import CHECKPOINT
 
+InstallChip = Callable[[str], Any]
 _TORCH_NPU = find_spec("torch_npu")
 HERE = _TORCH_NPU is not None and _TORCH_NPU.origin == emulation.__name__
 MARKS = [
@@ -58,3 +60,24 @@ def own_masks() -> Iterator[None]:
 
     AttentionMaskBuilder310.chunked_prefill_attn_mask = None
     AttentionMaskBuilder310.compressed_chunked_prefill_attn_mask = None
+
+
+@pytest.fixture
+def install_chip(monkeypatch: pytest.MonkeyPatch) -> InstallChip:
+    """``emulation.install`` for a chip, with what vllm-ascend's modules keep about the chip it was
+    built for as they would have it in a build for this one.
+    """
+
+    def install(chip: str) -> Any:
+        torch_npu = emulation.install(chip=chip)
+        from vllm_ascend import utils
+        from vllm_ascend.attention import attention_v1
+        from vllm_ascend.device import device_op
+
+        kind = utils.AscendDeviceType[CHIPS[chip].device_type]
+        monkeypatch.setattr(utils, "_ascend_device_type", kind)
+        utils.check_ascend_device_type()
+        monkeypatch.setattr(attention_v1, "DeviceOperator", device_op.get_device_adaptor())
+        return torch_npu
+
+    return install

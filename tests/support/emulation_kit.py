@@ -2,6 +2,7 @@
 """The emulated torch_npu for one test, and batches as its operators take them."""
 
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -53,3 +54,33 @@ def paged_arguments(batch: Batch, cast: Callable[[torch.Tensor], Any] = nz) -> d
         "context_lens": batch.int32(batch.contexts),
         "out": torch.full_like(batch.query, float("nan")),
     }  # fmt: skip
+
+
+def fused_arguments(batch: Batch) -> dict[str, Any]:
+    """Of npu_fused_infer_attention_score, causal, over the cache."""
+    return {
+        "query": batch.query, "key": batch.key_cache.flatten(2),
+        "value": batch.value_cache.flatten(2), "block_table": batch.table,
+        "block_size": batch.key_cache.shape[1], "input_layout": "TND", "sparse_mode": 3,
+        "atten_mask": torch.ones(2048, 2048, dtype=torch.int8).triu(1),
+        "actual_seq_lengths": list(accumulate(batch.queries)),
+        "actual_seq_lengths_kv": batch.contexts, "num_heads": batch.heads,
+        "num_key_value_heads": batch.kv_heads, "scale": SCALE,
+    }  # fmt: skip
+
+
+def without_cache(batch: Batch) -> dict[str, Any]:
+    """The same keys and values, packed."""
+    return {
+        "key": torch.cat(batch.keys), "value": torch.cat(batch.values), "block_table": None,
+        "block_size": 0, "actual_seq_lengths_kv": list(accumulate(batch.contexts)),
+    }  # fmt: skip
+
+
+def renamed(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What npu_fused_infer_attention_score_v2 calls them."""
+    names = {
+        "actual_seq_lengths": "actual_seq_qlen", "actual_seq_lengths_kv": "actual_seq_kvlen",
+        "num_heads": "num_query_heads", "scale": "softmax_scale",
+    }  # fmt: skip
+    return {names.get(name, name): argument for name, argument in arguments.items()}

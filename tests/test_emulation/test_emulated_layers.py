@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Caches, formats, norms and activations of the emulation against formulas of their own."""
+"""Caches, formats, norms, activations and products of the emulation against their own formulas."""
 
 from typing import Any
 
@@ -143,3 +143,20 @@ def test_scatter_pa_kv_cache(
     torch_npu.npu_scatter_pa_kv_cache(*pair, *both, slots, **options)
     for cache, rows in zip(both, pair, strict=True):
         assert_written(cache, rows, slots.tolist(), fractal)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("order", [None, [0, 1, 2], [1, 0, 2]])
+def test_transpose_batchmatmul(
+    install: Install, order: list[int] | None, dtype: torch.dtype
+) -> None:
+    torch_npu = install(chip="a2")
+    heads, rows, columns, more = 3, 5, 32, 16
+    x = torch.randn((rows, heads, columns) if order == [1, 0, 2] else (heads, rows, columns))
+    x, weight = x.to(dtype), torch.randn(heads, columns, more).to(dtype)
+    found = torch_npu.npu_transpose_batchmatmul(x, weight, perm_x1=order, perm_y=[1, 0, 2])
+    by_rows = "rhc" if order == [1, 0, 2] else "hrc"
+    exact = torch.einsum(f"{by_rows},hcm->rhm", x.double(), weight.double())
+    assert found.shape == (rows, heads, more)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-5)

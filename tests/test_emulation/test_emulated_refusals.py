@@ -244,6 +244,29 @@ def test_norms_and_activations(torch_npu: Any) -> None:
         torch_npu.npu_swiglu(zeros(2, 3))
 
 
+@pytest.mark.parametrize(
+    ("weight", "changed", "error", "message"),
+    [
+        (zeros(2, 16, 16), {"perm_x1": [0, 2, 1]}, ValueError, r"perm_x1 \[0, 2, 1\]"),
+        (zeros(2, 16, 16), {"perm_x2": [0, 2, 1]}, ValueError, r"perm_x2 \[0, 2, 1\]: expected"),
+        (zeros(2, 16, 16), {"perm_y": [0, 1, 2]}, ValueError, r"perm_y \[0, 1, 2\]"),
+        (zeros(3, 16, 16), {}, ValueError, r"weight \[3, 16, 16\]: expected \[B, M, K\]"),
+        (zeros(2, 32, 16), {}, ValueError, r"weight \[2, 32, 16\]: expected"),
+        (zeros(2, 16, 24), {}, ValueError, r"weight \[2, 16, 24\]: expected .* of 16"),
+        (zeros(2, 16, 16), {"scale": zeros(2)}, NotImplementedError, "scale: not emulated"),
+    ],
+)
+def test_a_product(
+    install: Install, weight: torch.Tensor, changed: dict[str, Any], error: type[Exception],
+    message: str,
+) -> None:  # fmt: skip
+    torch_npu = install(chip="a2")
+    x = zeros(2, 3, 16)
+    torch_npu.npu_transpose_batchmatmul(x, zeros(2, 16, 16))
+    with pytest.raises(error, match=message):
+        torch_npu.npu_transpose_batchmatmul(x, weight, **changed)
+
+
 @pytest.mark.parametrize("name", ["NPUGraph", "ExternalEvent", "memory_stats"])
 def test_what_only_an_npu_has(torch_npu: Any, name: str) -> None:
     with pytest.raises(NotImplementedError, match=rf"torch\.npu\.{name}: not emulated"):

@@ -53,14 +53,19 @@ def test_every_emulated_operator_is_one_of_torch_npu() -> None:
 def test_what_computes_takes_what_the_schema_has(operator: str, version: str) -> None:
     found = [schema for schema in schemas(version) if schema.name == operator]
     module, _, name = OPERATORS[operator].partition(":")
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    parameters = dict(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    refuses_others = parameters.pop("others", None) is not None
     for schema in found:
         arguments = torch._C.parse_schema(schema.text).arguments
         # Torch passes what has a position by position.
         positional = [a.name for a in arguments if not a.kwarg_only]
         assert positional == list(parameters)[: len(positional)]
-        assert {argument.name for argument in arguments} <= set(parameters)
+        others = [a for a in arguments if a.name not in parameters]
+        assert all(a.kwarg_only and a.has_default_value() for a in others)
+        assert bool(others) == refuses_others
         for argument in arguments:
+            if argument in others:
+                continue
             assert default(argument) == parameters[argument.name].default, argument.name
         missing = set(parameters) - {argument.name for argument in arguments}
         assert all(parameters[name].default is not inspect.Parameter.empty for name in missing)

@@ -113,6 +113,9 @@ BATCH = random_batch(3, nz=False, dtype=torch.bfloat16)
         ({"actual_seq_lengths_kv": BATCH.contexts[1:]}, r"expected as many requests in both"),
         ({"block_size": 32}, r"cache \[.*\]: expected \['blocks', 32, "),
         ({"query_rope": BATCH.query}, "expected both or neither"),
+        ({**fresh(BATCH), "key": torch.cat(BATCH.keys)[1:]}, r"key \[.*: expected \[\d+, \d, size"),
+        ({**fresh(BATCH), "value": torch.cat(BATCH.values)[1:]}, r"value \[.*: expected \[\d+, "),
+        ({**fresh(BATCH), "num_key_value_heads": 1}, r"key \[.*: expected \[\d+, 1, size\]"),
     ],
 )
 def test_arguments_that_do_not_fit(changed: dict[str, Any], message: str) -> None:

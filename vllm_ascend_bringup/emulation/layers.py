@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Norms and activations. Computed in float32 and rounded once; the NPU may round on the way."""
+"""Norms, activations, a product. Computed in float32 and rounded once; the NPU may round on the
+way.
+"""
 
 import torch
 
+from vllm_ascend_bringup.emulation.attention_checks import check_plain_chip, refuse
 from vllm_ascend_bringup.kernels.qk_norm import qk_norm
 
 
@@ -40,3 +43,33 @@ def swiglu(input: torch.Tensor, dim: int = -1) -> torch.Tensor:
         raise ValueError(f"dimension {dim} of {list(input.shape)}: expected an even size")
     gate, up = input.float().chunk(2, dim)
     return (torch.nn.functional.silu(gate) * up).to(input.dtype)
+
+
+def transpose_batchmatmul(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    *,
+    perm_x1: list[int] | None = None,
+    perm_x2: list[int] | None = None,
+    perm_y: list[int] | None = None,
+    **others: object,
+) -> torch.Tensor:
+    """``[M, B, N]``, of input ``[B, M, K]``, or ``[M, B, K]`` with perm_x1 1, 0, 2, and weight
+    ``[B, K, N]``. Raises ValueError for orders and sizes that torch_npu's documentation excludes.
+    """
+    check_plain_chip()
+    refuse(*others)
+    order = perm_x1 or [0, 1, 2]
+    if order not in ([0, 1, 2], [1, 0, 2]) or perm_x2 not in (None, [0, 1, 2]):
+        raise ValueError(
+            f"perm_x1 {perm_x1}, perm_x2 {perm_x2}: expected 0, 1, 2, or 1, 0, 2 for x1"
+        )
+    if perm_y not in (None, [1, 0, 2]):
+        raise ValueError(f"perm_y {perm_y}: expected 1, 0, 2")
+    x = input.permute(order)
+    if x.shape[::2] != weight.shape[:2] or any(size % 16 for size in weight.shape[1:]):
+        raise ValueError(
+            f"input {list(x.shape)}, weight {list(weight.shape)}: expected [B, M, K], [B, K, N], K "
+            "and N multiples of 16"
+        )
+    return (x.float() @ weight.float()).to(input.dtype).transpose(0, 1).contiguous()

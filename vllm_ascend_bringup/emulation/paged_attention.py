@@ -10,11 +10,14 @@ import torch
 from vllm_ascend_bringup.emulation.attention_checks import (
     REQUESTS,
     check_chip,
+    check_dtypes,
     check_format,
+    check_plain_chip,
     check_tensors,
 )
 from vllm_ascend_bringup.emulation.cache import fractal
 from vllm_ascend_bringup.emulation.formats import FRACTAL_NZ, ND
+from vllm_ascend_bringup.kernels import mla_decode as mla_kernel
 from vllm_ascend_bringup.kernels import paged_attention as paged_kernel
 from vllm_ascend_bringup.kernels import splitfuse_attention as splitfuse_kernel
 from vllm_ascend_bringup.kernels.nz_mask import mask_rows
@@ -43,6 +46,27 @@ def paged_attention(
     paged_kernel.paged_attention(
         query, key_cache, value_cache, num_kv_heads, num_heads, scale_value, block_table,
         context_lens, out, nz=nz,
+    )  # fmt: skip
+
+
+def paged_attention_mla(
+    query: torch.Tensor,
+    key_cache: torch.Tensor,
+    num_kv_heads: int,
+    num_heads: int,
+    scale_value: float,
+    block_table: torch.Tensor,
+    context_lens: torch.Tensor,
+    mla_vheadsize: int,
+    out: torch.Tensor,
+) -> None:
+    """See the kernel."""
+    check_plain_chip()
+    check_dtypes(query, key_cache, out)
+    check_format("key_cache", key_cache, ND)
+    mla_kernel.mla_decode(
+        query, key_cache, num_kv_heads, num_heads, scale_value, block_table, context_lens,
+        mla_vheadsize, out,
     )  # fmt: skip
 
 
