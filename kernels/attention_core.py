@@ -38,18 +38,18 @@ def attend(
     return found.transpose(1, 2)
 
 
-def read_cache(
-    cache: "torch.Tensor", table: "torch.Tensor", lengths: "torch.Tensor", kv_heads: int, *,
-    nz: bool,
-) -> "torch.Tensor":  # fmt: skip
-    """The keys or values of requests, ``[B, longest, KV, size]``; zero past a request's own.
+def read_caches(
+    caches: "Sequence[torch.Tensor]", table: "torch.Tensor", lengths: "torch.Tensor",
+    kv_heads: int, *, nz: bool,
+) -> "list[torch.Tensor]":  # fmt: skip
+    """Keys or values of requests, ``[B, longest, KV, size]`` of each cache; zero past a request's.
 
-    cache: see ``reshape_and_cache``. table: ``[B, max_blocks]``; of a row only the blocks that its
+    caches: see ``reshape_and_cache``. table: ``[B, max_blocks]``; of a row only the blocks that its
     length needs are looked at. Raises ValueError if they are too few, or one is not in the cache.
     """
     import torch
 
-    block_size = cache.shape[2 if nz else 1]
+    block_size = caches[0].shape[2 if nz else 1]
     lengths = lengths.to(table.device, torch.long)
     longest = int(lengths.max())
     needed = (lengths + block_size - 1) // block_size
@@ -62,17 +62,20 @@ def read_cache(
     # What is past a request's blocks may be anything; its first block stands in.
     own = torch.arange(columns, device=table.device) < needed[:, None]
     blocks = torch.where(own, blocks, blocks[:, :1])
-    if not 0 <= int(blocks.min()) <= int(blocks.max()) < len(cache):
-        raise ValueError(f"blocks {blocks.tolist()}: expected numbers below {len(cache)}")
-    pages = cache[blocks]
-    if nz:
-        pages = pages.transpose(2, 3)
-    rows = pages.reshape(len(table), columns * block_size, kv_heads, -1)[:, :longest]
-    if int(lengths.min()) == longest:
-        return rows
-    # Caches start uninitialized: what lies past the end may be NaN, which no mask would hide.
-    past = torch.arange(longest, device=table.device) >= lengths[:, None]
-    return rows.masked_fill_(past[:, :, None, None], 0)  # a copy: the cache stays as it is
+    if not 0 <= int(blocks.min()) <= int(blocks.max()) < len(caches[0]):
+        raise ValueError(f"blocks {blocks.tolist()}: expected numbers below {len(caches[0])}")
+    past = None
+    if int(lengths.min()) < longest:
+        past = torch.arange(longest, device=table.device) >= lengths[:, None]
+    found = []
+    for cache in caches:
+        pages = cache[blocks].transpose(2, 3) if nz else cache[blocks]
+        rows = pages.reshape(len(table), columns * block_size, kv_heads, -1)[:, :longest]
+        if past is not None:
+            # Caches start uninitialized: what lies past the end may be NaN, which no mask hides.
+            rows.masked_fill_(past[:, :, None, None], 0)  # a copy: the cache stays as it is
+        found.append(rows)
+    return found
 
 
 def attend_tokens(
@@ -83,32 +86,42 @@ def attend_tokens(
     lengths: "torch.Tensor",
     kv_heads: int,
     scale: float,
+    out: "torch.Tensor",
     *,
     nz: bool,
-) -> "torch.Tensor":
-    """One token of each request, ``[B, H, D]``, over its ``lengths`` keys: ``[B, H, DV]`` float32.
+) -> None:
+    """One token of each request, ``[B, H, D]``, over its ``lengths`` keys: out ``[B, H, DV]``.
 
-    key_caches: side by side they hold the D columns of a key. Requests are taken together, as many
-    as fit into a fixed amount of memory.
+    key_caches: side by side they hold the D columns of a key. Requests of similar lengths are taken
+    together, as many as fit into a fixed amount of memory.
     """
     import torch
 
-    found = []
-    for part in _parts(len(query), int(lengths.max()) * 8 * kv_heads * query.shape[2]):
-        *parts, value = (
-            read_cache(cache, table[part], lengths[part], kv_heads, nz=nz)
-            for cache in (*key_caches, value_cache)
-        )
+    for group in _groups(lengths.tolist(), 8 * kv_heads * query.shape[2]):
+        own = lengths[group].to(table.device)
+        caches = [*key_caches, value_cache]
+        *parts, value = read_caches(caches, table[group], own, kv_heads, nz=nz)
         key = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
-        keys = torch.arange(key.shape[1], device=key.device)
-        seen = keys < lengths[part, None].to(key.device)
-        found.append(attend(query[part, None], key, value, scale, seen[:, None])[:, 0])
-    return torch.cat(found)
+        seen = None
+        if len(group) > 1:
+            seen = (torch.arange(key.shape[1], device=key.device) < own[:, None])[:, None]
+        found = attend(query[group, None], key, value, scale, seen)
+        out[group] = found[:, 0].to(out.dtype)
 
 
-def _parts(count: int, bytes_each: int) -> Iterator[slice]:
-    step = max(1, _GATHERED // max(1, bytes_each))
-    return (slice(first, first + step) for first in range(0, count, step))
+def _groups(lengths: list[int], bytes_per_key: int) -> Iterator[list[int]]:
+    """Requests that are padded to the longest of them for little: a quarter, or a few keys."""
+    group: list[int] = []
+    for request in sorted(range(len(lengths)), key=lengths.__getitem__):
+        length = lengths[request]
+        if group and (
+            length > 1.25 * lengths[group[0]] + 64
+            or bytes_per_key * length * (len(group) + 1) > _GATHERED
+        ):
+            yield group
+            group = []
+        group.append(request)
+    yield group
 
 
 def mask_cells(mask: "torch.Tensor", rows: slice, width: int) -> "torch.Tensor":

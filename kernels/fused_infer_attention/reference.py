@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from vllm_ascend_bringup.kernels.attention_core import attend, attend_tokens, read_cache
+from vllm_ascend_bringup.kernels.attention_core import attend, attend_tokens, read_caches
 
 
 def verify() -> tuple[bool, str]:
@@ -33,25 +33,24 @@ def fused_infer_attention(
     if query_rope is not None:
         query = torch.cat([query, query_rope], -1)
     lengths = torch.tensor(keys)
+    out = query.new_empty(*query.shape[:2], value.shape[-1])
     # A single query is its request's last token: nothing comes after it, what is before is seen.
     if (
         table is not None
         and max(queries) == min(queries) == 1
         and (not band or band[0] >= max(keys))
     ):
-        found = attend_tokens(query, key_parts, value, table, lengths, kv_heads, scale, nz=False)
-        return found.to(query.dtype)
-    out = query.new_empty(*query.shape[:2], value.shape[-1])
+        attend_tokens(query, key_parts, value, table, lengths, kv_heads, scale, out, nz=False)
+        return out
     first, first_key = 0, 0
     for request, (count, length) in enumerate(zip(queries, keys, strict=True)):
         rows, key_rows = slice(first, first + count), slice(first_key, first_key + length)
         own = slice(request, request + 1)
-        *own_key, own_value = (
-            part[None, key_rows]
-            if table is None
-            else read_cache(part, table[own], lengths[own], kv_heads, nz=False)
-            for part in (*key_parts, value)
-        )
+        parts = [*key_parts, value]
+        if table is None:
+            *own_key, own_value = (part[None, key_rows] for part in parts)
+        else:
+            *own_key, own_value = read_caches(parts, table[own], lengths[own], kv_heads, nz=False)
         seen = _seen(count, length, band, query.device)
         merged = own_key[0] if len(own_key) == 1 else torch.cat(own_key, -1)
         found = attend(query[None, rows], merged, own_value, scale, seen)

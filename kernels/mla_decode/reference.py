@@ -22,6 +22,4 @@ def mla_decode(
 ) -> None:
     """See the package."""
     values = key_cache[..., :value_size]
-    out[:] = attend_tokens(
-        query, [key_cache], values, block_table, context_lens, 1, scale, nz=False
-    ).to(out.dtype)
+    attend_tokens(query, [key_cache], values, block_table, context_lens, 1, scale, out, nz=False)

@@ -24,7 +24,7 @@ def paged_attention(
     nz: bool,
 ) -> None:
     """See the package."""
-    found = attend_tokens(
-        query, [key_cache], value_cache, block_table, context_lens, num_kv_heads, scale, nz=nz
-    )
-    out[:] = found.to(out.dtype)
+    attend_tokens(
+        query, [key_cache], value_cache, block_table, context_lens, num_kv_heads, scale, out,
+        nz=nz,
+    )  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from vllm_ascend_bringup.kernels.attention_core import attend, mask_cells, read_cache
+from vllm_ascend_bringup.kernels.attention_core import attend, mask_cells, read_caches
 
 
 def verify() -> tuple[bool, str]:
@@ -32,9 +32,8 @@ def splitfuse_attention(
     lengths = torch.tensor(contexts)
     for request, (length, count) in enumerate(zip(contexts, queries, strict=True)):
         rows, own = slice(first, first + count), slice(request, request + 1)
-        key, value = (
-            read_cache(cache, block_table[own], lengths[own], num_kv_heads, nz=nz)
-            for cache in (key_cache, value_cache)
+        key, value = read_caches(
+            [key_cache, value_cache], block_table[own], lengths[own], num_kv_heads, nz=nz
         )
         cells = mask_cells(mask, rows, length)
         out[rows] = attend(query[None, rows], key, value, scale, cells)[0].to(out.dtype)

@@ -32,10 +32,11 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class Ratio:
-    """Time of a reference over that of torch's attention."""
+    """Time of a reference over that of torch's attention. against: what torch had to do."""
 
     name: str
     value: float
+    against: str
 
 
 def ratios() -> list[Ratio]:
@@ -77,7 +78,9 @@ class _Batch:
 
     def against(self, name: str, run: Callable[[], object]) -> Ratio:
         """Alternate with torch's own."""
-        rival = self._gathering() if len(self.query) == len(_LENGTHS) else self._prepared()
+        rival, what = self._prepared(), "keys at hand"
+        if len(self.query) == len(_LENGTHS):
+            rival, what = self._gathering(), "each request's keys gathered from the cache"
         seconds: tuple[list[float], list[float]] = ([], [])
         for round_ in range(_ROUNDS + 1):
             for times, function in zip(seconds, (run, rival), strict=True):
@@ -85,7 +88,8 @@ class _Batch:
                 function()
                 if round_:
                     times.append(time.perf_counter() - started)
-        return Ratio(name, statistics.median(seconds[0]) / statistics.median(seconds[1]))
+        value = statistics.median(seconds[0]) / statistics.median(seconds[1])
+        return Ratio(name, value, what)
 
     def _prepared(self) -> Callable[[], None]:
         prepared = []

@@ -18,7 +18,7 @@ from vllm.model_executor.layers.attention.mla_attention import (
     MLACommonMetadataBuilder,
 )
 
-from vllm_ascend_bringup.kernels.attention_core import read_cache
+from vllm_ascend_bringup.kernels.attention_core import read_caches
 from vllm_ascend_bringup.kernels.fused_infer_attention import fused_infer_attention
 from vllm_ascend_bringup.kernels.reshape_and_cache import reshape_and_cache
 from vllm_ascend_bringup.reference.attention import CAUSAL_MASK
@@ -133,7 +133,7 @@ class ReferenceMLAImpl(MLACommonImpl[MLACommonMetadata]):
         prefill = attn_metadata.prefill
         lengths = prefill.lengths
         caches = self._caches(kv_c_and_k_pe_cache)
-        read = [read_cache(cache, prefill.block_table, lengths, 1, nz=False) for cache in caches]
+        read = read_caches(caches, prefill.block_table, lengths, 1, nz=False)
         own = torch.arange(int(lengths.max())) < lengths[:, None]
         latents, ropes = (rows[own] for rows in read)
         expanded = self.kv_b_proj(latents.flatten(1))[0].view(len(latents), self.num_heads, -1)
