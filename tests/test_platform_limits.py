@@ -150,3 +150,11 @@ def test_a_layer_that_shares_a_cache_has_no_keys_of_its_own() -> None:
     for target, whether in ((None, True), ("model.layers.0", False)):
         layer.kv_sharing_target_layer_name = target
         assert layer.is_prompt(fresh) is whether
+
+
+def test_hybrid_models_are_refused(
+    config: Any, platforms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(config.model_config), "is_hybrid", property(lambda _: True))
+    with pytest.raises(PlatformError, match="a hybrid model on reference-a2"):
+        platforms["a2"].check_and_update_config(config)

@@ -85,14 +85,12 @@ class _ReferenceImpl(CPUAttentionBackendImpl):
             )
 
     def _caches(self, kv_cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """kv_cache: ``[blocks, KV, block_size, 2 * size]``, as vLLM's CPU worker made it."""
+        """kv_cache: ``[blocks, KV, block_size, 2 * size]``, as vLLM's CPU worker made it.
+
+        Layers of other sizes may share it: with blocks of as many bytes, a block's keys and values
+        lie in the same place for all of them.
+        """
         blocks, kv_heads, block_size, twice = kv_cache.shape
-        if not kv_cache.is_contiguous():
-            raise PlatformError(
-                f"a KV cache of strides {kv_cache.stride()}",
-                "one that is contiguous, with nothing else between its blocks",
-                "hybrid models are not served by the reference platform",
-            )
         shape: tuple[int, ...] = (2, blocks, block_size, kv_heads, twice // 2)
         if self.nz:
             shape = (2, blocks, kv_heads * (twice // 2) // 16, block_size, 16)

@@ -75,6 +75,13 @@ class ReferencePlatform(CpuPlatform):
                 f"{' or '.join(cls.chip.dtypes)}, which are what the chip's operators take",
                 f"vllm serve --dtype {cls.chip.dtypes[0]}",
             )
+        if model_config is not None and model_config.is_hybrid:
+            raise PlatformError(
+                f"a hybrid model on {cls.device_name}",
+                "layers whose caches are keys and values: a state in the same memory would lie "
+                "across them",
+                "serve this model without VLLM_ASCEND_BRINGUP_PLATFORM",
+            )
         if cache_config.cache_dtype != "auto":
             raise PlatformError(
                 f"--kv-cache-dtype {cache_config.cache_dtype} on {cls.device_name}",
@@ -103,8 +110,7 @@ class ReferencePlatform(CpuPlatform):
             cache_config.enable_prefix_caching,
         ) = before  # fmt: skip
         # As vllm-ascend does (refresh_block_size), whatever the user asked for.
-        if model_config is None or not model_config.is_hybrid:
-            cache_config.block_size = cls.chip.block_sizes[0]
+        cache_config.block_size = cls.chip.block_sizes[0]
 
     @classmethod
     def _dtypes(cls) -> list[torch.dtype]:
