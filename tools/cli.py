@@ -25,7 +25,8 @@ _HELP = """Bring up a checkpoint on Ascend, step by step.
 
 Exit codes: 0 all right, 2 wrong usage, 3 bad setting, 4 unreadable checkpoint, 5 weights that
 cannot be decoded, 6 leftovers after loading, 7 the server failed, 8 the demo answered wrongly,
-9 bad recipe, 10 a patch that does not fit, 70 a defect of this tool.
+9 bad recipe, 10 a patch that does not fit, 11 something that the chip does not do, 70 a defect of
+this tool.
 """
 
 app = typer.Typer(
