@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 
 def attention_classes(worker: Any) -> list[str]:
     """In a rank: the classes that its layers attend with."""
@@ -41,7 +43,11 @@ def main(asked: Path, answered: Path) -> None:
             "attention": engine.collective_rpc(attention_classes),
         }
     finally:
+        started = psutil.Process().children(recursive=True)
         ray.shutdown()
+        # Some of Ray's own take their time, or stay.
+        for left in psutil.wait_procs(started, timeout=10)[1]:
+            left.kill()
     answered.write_text(json.dumps(answer))
 
 
