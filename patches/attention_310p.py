@@ -62,7 +62,8 @@ def metadata_builder(original: Any) -> Any:
         def build(
             self, common_prefix_len: int, common_attn_metadata: Any, *more: Any, **named: Any
         ) -> Any:
-            starts = common_attn_metadata.query_start_loc_cpu
+            # What is behind the batch's own is left from larger ones.
+            starts = common_attn_metadata.query_start_loc_cpu[: common_attn_metadata.num_reqs + 1]
             self.attn_mask_builder.longest = int(starts.diff().max())
             return super().build(common_prefix_len, common_attn_metadata, *more, **named)
 

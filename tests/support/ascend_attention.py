@@ -72,9 +72,10 @@ def metadata(batch: Batch, state: str, config: Any, pooling: Any = None) -> Any:
     from vllm_ascend.attention.utils import AscendCommonAttentionMetadata
 
     starts = batch.int32([0, *batch.queries]).cumsum(0, dtype=torch.int32)
+    left_over = torch.cat([starts, batch.int32([9999])])  # the runner's buffer is longer
     lengths = batch.int32(batch.contexts)
     common = AscendCommonAttentionMetadata(
-        query_start_loc=starts, query_start_loc_cpu=starts, seq_lens=lengths,
+        query_start_loc=starts, query_start_loc_cpu=left_over, seq_lens=lengths,
         seq_lens_cpu=lengths, num_reqs=len(batch.queries), num_actual_tokens=len(batch.query),
         max_query_len=max(batch.queries), max_seq_len=max(batch.contexts),
         block_table_tensor=batch.table, slot_mapping=slots(batch, of_the_step=True),

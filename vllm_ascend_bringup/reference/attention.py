@@ -7,6 +7,7 @@ vLLM's CPU worker allocates the caches; their storage is taken as what the chip 
     A2, A3:  [2, blocks, block_size, KV, size]
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -143,11 +144,12 @@ class _ReferenceImpl(CPUAttentionBackendImpl):
             batch.fresh and self.kv_sharing_target_layer_name is None
         )
 
+    @abstractmethod
     def _attend(
         self, batch: ReferenceMetadata, query: torch.Tensor, key: torch.Tensor,
         value: torch.Tensor, kv_cache: torch.Tensor, out: torch.Tensor,
     ) -> None:  # fmt: skip
-        raise NotImplementedError
+        """Write the attention of ``query`` ``[T, H, size]`` into ``out``."""
 
 
 class ReferenceNZImpl(_ReferenceImpl):
