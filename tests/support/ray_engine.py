@@ -4,18 +4,32 @@
 As a program: ``python ray_engine.py REQUEST.json ANSWER.json``; the cluster ends with it.
 """
 
+import contextlib
 import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-import psutil
+from engine_kit import processes_in
 
 
 def attention_classes(worker: Any) -> list[str]:
     """In a rank: the classes that its layers attend with."""
     layers = worker.model_runner.compilation_config.static_forward_context.values()
     return sorted({type(layer.impl).__name__ for layer in layers if hasattr(layer, "impl")})
+
+
+def end_the_rest() -> None:
+    """Some of Ray's own take their time, or stay: its workers are nobody's children."""
+    here, deadline = Path.cwd(), time.monotonic() + 10
+    while processes_in(here) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for left in processes_in(here):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(left, signal.SIGKILL)
 
 
 def main(asked: Path, answered: Path) -> None:
@@ -43,11 +57,8 @@ def main(asked: Path, answered: Path) -> None:
             "attention": engine.collective_rpc(attention_classes),
         }
     finally:
-        started = psutil.Process().children(recursive=True)
         ray.shutdown()
-        # Some of Ray's own take their time, or stay.
-        for left in psutil.wait_procs(started, timeout=10)[1]:
-            left.kill()
+        end_the_rest()
     answered.write_text(json.dumps(answer))
 
 
