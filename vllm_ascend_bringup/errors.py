@@ -3,26 +3,38 @@
 
 from typing import ClassVar
 
+from vllm_ascend_bringup.language import Language, Text, said
+
 
 class BringupError(Exception):
     """Base of every error this project raises on purpose.
 
     ``found``: what is wrong, with names. ``expected``: what would have been right. ``fix``: what
-    to do about it. ``exit_code`` is what the ``bringup`` command exits with.
+    to do about it. Errors that only the command line tool raises say it as Texts.
+    ``exit_code`` is what the ``bringup`` command exits with.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, found: str, expected: str, fix: str) -> None:
+    def __init__(self, found: str | Text, expected: str | Text, fix: str | Text) -> None:
         # All three go to Exception.args, so that the error survives pickling between vLLM's
         # processes.
         super().__init__(found, expected, fix)
-        self.found = found
-        self.expected = expected
-        self.fix = fix
+        self.found = str(found)
+        self.expected = str(expected)
+        self.fix = str(fix)
 
     def __str__(self) -> str:
-        return f"{self.found}. Expected: {self.expected}. To do: {self.fix}."
+        return self.said("en")
+
+    def said(self, language: Language) -> str:
+        """One sentence each; in Chinese only where all three are Texts."""
+        if not all(isinstance(part, Text) for part in self.args):
+            language = "en"
+        found, expected, fix = (said(part, language) for part in self.args)
+        if language == "zh":
+            return f"{found}。应为：{expected}。处理办法：{fix}。"
+        return f"{found}. Expected: {expected}. To do: {fix}."
 
 
 class SettingsError(BringupError):

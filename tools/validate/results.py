@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``bringup validate`` found out; ``validate --report`` draws it.
+
+Values only: nothing here starts, reads or prints. Times are in seconds, sizes in bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from vllm_ascend_bringup.language import Text
+
+SCHEMA_VERSION = 1
+
+# "not-run": the checks before it made it pointless.
+State = Literal["passed", "failed", "not-run", "not-applicable"]
+# "unsupported" by the framework; "checkpoint-missing": it needs weights that are not there;
+# "not-tried": nobody asked, or the server could not be started with it for another reason.
+FeatureState = Literal[
+    "verified", "unsupported", "checkpoint-missing", "not-applicable", "not-tried"
+]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One proof of a running server.
+
+    ``id``: as in the catalogue of checks. ``evidence``: what was measured, lines. ``label``: the
+    cause if it failed: an id of ``bringup diagnose``, or one of validate's own.
+    """
+
+    id: str
+    title: Text
+    state: State
+    evidence: tuple[str, ...] = ()
+    label: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """A moment of a start-up, counted from the start of the process."""
+
+    name: str
+    title: Text
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A line of the server's log that is evidence, counted from one."""
+
+    line: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A cause that ``bringup diagnose`` names in the server's log."""
+
+    id: str
+    confidence: float
+    title: Text
+    evidence: tuple[Excerpt, ...]
+    actions: tuple[Text, ...]
+
+
+@dataclass(frozen=True)
+class Start:
+    """One server: how it was started, whether it became ready, what its checks said.
+
+    ``stage``: "dummy" or "real" weights, or the name of a rung or trial. ``changed``: what differs
+    from the command asked for, empty if nothing. ``ready_after``: None if it never was.
+    """
+
+    stage: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    changed: tuple[str, ...]
+    state: State
+    label: str | None
+    ready_after: float | None
+    seconds: float
+    timeline: tuple[Event, ...]
+    checks: tuple[Check, ...]
+    diagnoses: tuple[Diagnosis, ...]
+    log: str
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature in one of the four states, or not tried."""
+
+    id: str
+    title: Text
+    state: FeatureState
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the capacity search: whether such a server started and served."""
+
+    max_model_len: int
+    max_num_seqs: int
+    served: bool
+    label: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The largest sizes that served, beside what is theoretically possible.
+
+    ``theoretical_len``: tokens that config.json allows. ``estimated_len``, ``estimated_seqs``: what
+    the memory budget allows; None where no plan was made.
+    """
+
+    theoretical_len: int
+    estimated_len: int | None
+    estimated_seqs: int | None
+    practical_len: int | None
+    practical_seqs: int | None
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Everything a team wants to read.
+
+    ``verdict``: "pass" only if the real weights passed every check. ``label``: the first cause if
+    it did not. ``environment``: names and versions. ``model``: facts as ``bringup inspect`` prints
+    them. ``plan``: as ``bringup plan --json``, or None. ``ladder``: fallbacks that were tried, one
+    change each. ``limits``: what this run could not show.
+    """
+
+    verdict: Literal["pass", "fail"]
+    label: str | None
+    summary: Text
+    started_at: str
+    seconds: float
+    project_version: str
+    environment: Mapping[str, str]
+    model: Mapping[str, Any]
+    plan: Mapping[str, Any] | None
+    stages: tuple[Start, ...]
+    ladder: tuple[Start, ...]
+    features: tuple[Feature, ...]
+    capacity: Capacity | None
+    limits: tuple[Text, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; texts in both languages, as ``{"en": ..., "zh": ...}``."""
+        return {"schema_version": SCHEMA_VERSION, "command": "validate", **asdict(self)}
