@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.tools.diagnose.base import Finding
 
 SCHEMA_VERSION = 1
 
@@ -47,25 +48,6 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Excerpt:
-    """A line of the server's log that is evidence, counted from one."""
-
-    line: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """A cause that ``bringup diagnose`` names in the server's log."""
-
-    id: str
-    confidence: float
-    title: Text
-    evidence: tuple[Excerpt, ...]
-    actions: tuple[Text, ...]
-
-
-@dataclass(frozen=True)
 class Start:
     """One server: how it was started, whether it became ready, what its checks said.
 
@@ -83,7 +65,7 @@ class Start:
     seconds: float
     timeline: tuple[Event, ...]
     checks: tuple[Check, ...]
-    diagnoses: tuple[Diagnosis, ...]
+    diagnoses: tuple[Finding, ...]
     log: str
 
 
