@@ -8,12 +8,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from vllm_ascend_bringup.tools.commands.options import Json, print_json
+from vllm_ascend_bringup.tools.commands.options import Json, in_help, print_json
 
-recipes = typer.Typer(no_args_is_help=True, help="Recipes: list them, explain what one does.")
+recipes = typer.Typer(no_args_is_help=True)
 
 
-@recipes.command("list")
+@recipes.command(
+    "list",
+    help=in_help(
+        "List the recipes, where each comes from, and which are in force.",
+        "列出各配方、来自何处、哪些正在生效。",
+    ),
+)
 def recipes_list(as_json: Json = False) -> None:
     """List the recipes, where each comes from, and which are in force."""
     from vllm_ascend_bringup.tools.recipes_report import SCHEMA_VERSION, list_recipes
@@ -27,10 +33,21 @@ def recipes_list(as_json: Json = False) -> None:
         render_recipes(found, Console())
 
 
-@recipes.command("explain")
+@recipes.command(
+    "explain",
+    help=in_help(
+        "Show, rule by rule, what becomes of one key of a checkpoint.",
+        "逐条规则说明权重中的一个键会变成什么。",
+    ),
+)
 def recipes_explain(
-    key: Annotated[str, typer.Argument(help="A key as the checkpoint spells it.")],
-    model: Annotated[Path, typer.Option(help="Directory of the checkpoint.")],
+    key: Annotated[
+        str,
+        typer.Argument(help=in_help("A key as the checkpoint spells it.", "权重文件里的键名。")),
+    ],
+    model: Annotated[
+        Path, typer.Option(help=in_help("Directory of the checkpoint.", "权重所在目录。"))
+    ],
     as_json: Json = False,
 ) -> None:
     """Show, rule by rule, what becomes of one key of a checkpoint."""
@@ -46,7 +63,14 @@ def recipes_explain(
 
 def patches(
     check: Annotated[
-        bool, typer.Option("--check", help="Exit with 10 if one no longer matches its source.")
+        bool,
+        typer.Option(
+            "--check",
+            help=in_help(
+                "Exit with 10 if one no longer matches its source.",
+                "只要有一个与源码不再匹配，就以 10 退出。",
+            ),
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -9,13 +9,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from vllm_ascend_bringup.tools.commands.options import Json, print_json
+from vllm_ascend_bringup.tools.commands.options import Json, in_help, print_json
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="Directory of the checkpoint.")],
+    model: Annotated[
+        Path, typer.Argument(help=in_help("Directory of the checkpoint.", "权重所在目录。"))
+    ],
     tp: Annotated[
-        int | None, typer.Option(min=1, help="Say what this tensor-parallel size does to it.")
+        int | None,
+        typer.Option(
+            min=1,
+            help=in_help(
+                "Say what this tensor-parallel size does to it.", "说明这个张量并行大小会带来什么。"
+            ),
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -32,13 +40,32 @@ def inspect(
 
 
 def audit(
-    model: Annotated[Path, typer.Argument(help="Directory of the checkpoint.")],
-    tp: Annotated[int, typer.Option(min=1, help="Tensor-parallel size to build for.")] = 1,
+    model: Annotated[
+        Path, typer.Argument(help=in_help("Directory of the checkpoint.", "权重所在目录。"))
+    ],
+    tp: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help=in_help("Tensor-parallel size to build for.", "按哪个张量并行大小构建模型。"),
+        ),
+    ] = 1,
     suggest: Annotated[
-        bool, typer.Option("--suggest", help="Look for rules that explain what does not fit.")
+        bool,
+        typer.Option(
+            "--suggest",
+            help=in_help(
+                "Look for rules that explain what does not fit.", "寻找能解释不匹配之处的规则。"
+            ),
+        ),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Where --suggest writes the recipe it drafts.")
+        Path | None,
+        typer.Option(
+            help=in_help(
+                "Where --suggest writes the recipe it drafts.", "--suggest 起草的配方写到哪里。"
+            )
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -67,9 +94,16 @@ def audit(
 
 
 def new(
-    architecture: Annotated[str, typer.Argument(help="As config.json names it.")],
-    from_model: Annotated[Path, typer.Option(help="Directory of a checkpoint of it.")],
-    output: Annotated[Path, typer.Option(help="Directory for the files.")] = Path(),
+    architecture: Annotated[
+        str, typer.Argument(help=in_help("As config.json names it.", "config.json 里写的架构名。"))
+    ],
+    from_model: Annotated[
+        Path,
+        typer.Option(help=in_help("Directory of a checkpoint of it.", "这种架构的权重所在目录。")),
+    ],
+    output: Annotated[
+        Path, typer.Option(help=in_help("Directory for the files.", "生成的文件放在哪个目录。"))
+    ] = Path(),
     as_json: Json = False,
 ) -> None:
     """Draft a recipe for a new architecture, and a test of it, from a checkpoint's headers."""
@@ -90,21 +124,54 @@ class _Dtype(str, Enum):
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Directory of the checkpoint.")],
-    destination: Annotated[Path, typer.Argument(help="Directory to create.")],
-    dtype: Annotated[_Dtype, typer.Option(help="Type of the weights; 310P needs float16.")],
+    source: Annotated[
+        Path, typer.Argument(help=in_help("Directory of the checkpoint.", "权重所在目录。"))
+    ],
+    destination: Annotated[
+        Path, typer.Argument(help=in_help("Directory to create.", "要创建的目录。"))
+    ],
+    dtype: Annotated[
+        _Dtype,
+        typer.Option(
+            help=in_help(
+                "Type of the weights; 310P needs float16.", "权重的数据类型；310P 需要 float16。"
+            )
+        ),
+    ],
     shard_size: Annotated[
-        str, typer.Option(help="Most bytes of one shard, such as 5GB or 500MB.")
+        str,
+        typer.Option(
+            help=in_help(
+                "Most bytes of one shard, such as 5GB or 500MB.",
+                "单个分片的最大字节数，例如 5GB 或 500MB。",
+            )
+        ),
     ] = "5GB",
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Decode everything again and compare it with the files."),
+        typer.Option(
+            "--verify",
+            help=in_help(
+                "Decode everything again and compare it with the files.",
+                "全部重新解码一遍，并与写出的文件比较。",
+            ),
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help=in_help("Check everything, write nothing.", "只检查，不写任何文件。")
+        ),
     ] = False,
     ray: Annotated[
-        bool, typer.Option("--ray", help="One task per shard on the running Ray cluster.")
+        bool,
+        typer.Option(
+            "--ray",
+            help=in_help(
+                "One task per shard on the running Ray cluster.",
+                "在正在运行的 Ray 集群上，每个分片一个任务。",
+            ),
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -8,17 +8,29 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from vllm_ascend_bringup.tools.commands.options import Json, print_json
+from vllm_ascend_bringup.tools.commands.options import Json, in_help, print_json
 
 _EXIT_DEMO_FAILED = 8
 
 
 def demo(
     output: Annotated[
-        Path, typer.Option(help="Directory for the report and the server's log.")
+        Path,
+        typer.Option(
+            help=in_help(
+                "Directory for the report and the server's log.", "报告和服务日志所在目录。"
+            )
+        ),
     ] = Path("demo-report"),
     build: Annotated[
-        bool, typer.Option("--build", help="Train the checkpoint anew in OUTPUT/checkpoint first.")
+        bool,
+        typer.Option(
+            "--build",
+            help=in_help(
+                "Train the checkpoint anew in OUTPUT/checkpoint first.",
+                "先在 OUTPUT/checkpoint 重新训练演示模型。",
+            ),
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

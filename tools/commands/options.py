@@ -10,12 +10,12 @@ import typer
 from vllm_ascend_bringup.language import Language, Text, language_of, said
 
 # Help is made before arguments are parsed.
-_HELP_LANGUAGE = language_of(sys.argv[1:])
+HELP_LANGUAGE = language_of(sys.argv[1:])
 
 
 def in_help(en: str, zh: str) -> str:
     """A help text in the language of the one who asks for it."""
-    return str(said(Text(en, zh), _HELP_LANGUAGE))
+    return str(said(Text(en, zh), HELP_LANGUAGE))
 
 
 Lang = Annotated[
