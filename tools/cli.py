@@ -102,9 +102,9 @@ def main() -> None:
     except BringupError as error:
         if debug:
             raise
-        Console(stderr=True).print(
-            f"[red]error[/]: {escape(error.said(language_of(sys.argv)))}", soft_wrap=True
-        )
+        language = language_of(arguments)
+        label, text = said(Text("error:", "错误："), language), error.said(language)
+        Console(stderr=True).print(f"[red]{label}[/] {escape(text)}", soft_wrap=True)
         sys.exit(error.exit_code)
     except Exception as error:
         if debug:
