@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report's three files: what they say, in which language, and that nothing in them is markup."""
+"""The report's three files: what they say, in which language, and that none of it is markup."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from vllm_ascend_bringup.tools.report.sections.facts import TITLES, rows
 from vllm_ascend_bringup.tools.report.sections.false_ready import is_false_ready
 from vllm_ascend_bringup.tools.report.whole import whole_report
 from vllm_ascend_bringup.tools.report.words import duration, shell_lines, size
-from vllm_ascend_bringup.tools.validate.results import Validation
+from vllm_ascend_bringup.tools.validate.results import Trial, Validation
 
 ROOT = Path(__file__).resolve().parents[2]
 STYLE = (ROOT / "tools/report/style.jinja").read_text()
@@ -130,9 +130,7 @@ def test_chinese_report_has_no_english_of_ours(name: str, tmp_path: Path) -> Non
                                        for w in words_of(v))):  # fmt: skip
             if isinstance(value, Text) and value.en != value.zh:
                 assert HAN.search(value.zh), value.zh
-                assert not HAN.search(
-                    value.en.replace("测试-模型", "").replace("日本的首都是东京。", "")
-                )
+                assert not HAN.search(value.en), value.en
 
 
 def test_without_jinja2_there_is_no_page_and_a_line_says_so(
@@ -244,7 +242,7 @@ def test_capacity_has_a_sign_per_trial_and_its_curve_the_longest_that_served() -
 
 
 @pytest.mark.parametrize("trials", [(), validations.CAPACITY.trials[:1]])
-def test_capacity_of_few_trials(trials: tuple[object, ...]) -> None:
+def test_capacity_of_few_trials(trials: tuple[Trial, ...]) -> None:
     few = replace(validations.CAPACITY, trials=trials, theoretical_len=4096, practical_len=None,
                   estimated_len=None)  # fmt: skip
     section = capacity.section(replace(validations.PASSED, capacity=few))
@@ -261,7 +259,7 @@ def test_facts_of_any_shape() -> None:
         "layers": "4", "size as stored": "2.00 GiB", "unknown": "3", "flag": "yes", "list": "1, 2",
         "both": "x", "counts": "a: 1",
     }  # fmt: skip
-    assert list(found)[0] == str(TITLES["layers"])
+    assert next(iter(found)) == str(TITLES["layers"])
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pat
 
 
 def opened(chromium: Any, file: Path, width: int, **options: Any) -> Any:
-    """The page; its attributes ``requests`` and ``complaints`` are what the browser did and said."""
+    """The page; its ``requests`` and ``complaints`` are what the browser did and said."""
     page = chromium.new_page(viewport={"width": width, "height": 900}, **options)
     page.requests, page.complaints = [], []
     page.on("request", lambda request: page.requests.append(request.url))
