@@ -10,9 +10,12 @@ from typing import Any, Literal
 from vllm_ascend_bringup.language import Text
 
 ServerName = Literal["vllm", "mindie"]
+# "refused": the server answers with an error. "note": it may, or that cannot be seen.
+Severity = Literal["refused", "note"]
 Kind = Literal["image", "video", "audio"]
-# Where the bytes of a medium are: in the request, behind a URL, or in a file that the server reads.
-Form = Literal["data", "http", "file", "path", "other"]
+# Where the bytes of a medium are: in the request (bare: a JPEG in base64 without "data:"), behind a
+# URL, or in a file that the server reads.
+Form = Literal["data", "bare", "http", "file", "path", "other"]
 BOTH: tuple[ServerName, ...] = ("vllm", "mindie")
 # Types of content parts that carry a medium.
 MEDIA: Mapping[str, Kind] = MappingProxyType(
@@ -92,10 +95,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Objection:
-    """``refused``: the server answers with an error. ``note``: it may, or that cannot be seen."""
+    """What a rule found. ``where``: as a path into the body."""
 
     rule: str
-    severity: Literal["refused", "note"]
+    severity: Severity
     where: str
     found: Text
     action: Text
@@ -117,4 +120,4 @@ class Complaint:
     where: str
     found: Text
     action: Text
-    severity: Literal["refused", "note"] = "refused"
+    severity: Severity = "refused"

@@ -15,6 +15,9 @@ from vllm_ascend_bringup.errors import BringupError, SettingsError
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.check_request.base import MEDIA, Form, Medium, Part, Request
 
+# The first bytes of a JPEG, in base64; MindIE takes such text for an image.
+_JPEG = "/9j/"
+
 
 class RequestError(BringupError):
     """A body that no server can read at all."""
@@ -39,7 +42,7 @@ def read_request(file: Path) -> Request:
         ) from error
     try:
         return parse_request(json.loads(text))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise RequestError(
             Text("{file} is not JSON: {error}", "{file} 不是 JSON：{error}").format(
                 file=file, error=error
@@ -73,13 +76,14 @@ def _medium(part: Part) -> Medium | None:
     """The medium of a part; None if it has none or hides it."""
     if not isinstance(part.value, Mapping):
         return None
-    found = part.value.get("type")
+    found: Any = part.value.get("type")
     # vLLM goes by the field's name where there is no type.
     candidates = [name for name in MEDIA if name == found or (found is None and name in part.value)]
     if not candidates:
         return None
-    name = candidates[0]
+    name: str = candidates[0]
     value = part.value.get(name)
+    url: Any
     if name == "input_audio" and isinstance(value, Mapping) and isinstance(value.get("data"), str):
         # vllm/renderers/chat_utils.py, parse_input_audio.
         url = f"data:audio/{value.get('format', '')};base64,{value['data']}"
@@ -88,7 +92,12 @@ def _medium(part: Part) -> Medium | None:
     if not isinstance(url, str) or not url:
         return None
     form = form_of(url)
-    declared, data = _data(url) if form == "data" else (None, None)
+    declared: str | None = None
+    data: bytes | None = None
+    if form == "data":
+        declared, data = _data(url)
+    elif form == "bare":
+        data = _decoded(url)
     return Medium(part.where, name, MEDIA[name], url, form, declared, data, _file(url, form))
 
 
@@ -99,7 +108,9 @@ def form_of(url: str) -> Form:
         return "data" if scheme == "data" else "file"
     if scheme.startswith("http"):
         return "http"
-    return "other" if "://" in url[:20] else "path"
+    if "://" in url[:20]:
+        return "other"
+    return "bare" if url.startswith(_JPEG) and _decoded(url) is not None else "path"
 
 
 def _data(url: str) -> tuple[str, bytes | None]:
@@ -108,10 +119,15 @@ def _data(url: str) -> tuple[str, bytes | None]:
     declared = described.partition(";")[0].lower()
     if not comma or not described.endswith(";base64"):
         return declared, None
+    return declared, _decoded(text)
+
+
+def _decoded(text: str) -> bytes | None:
+    """Strict base64; None if it is not."""
     try:
-        return declared, base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        return declared, None
+        return None
 
 
 def _file(url: str, form: Form) -> Path | None:

@@ -23,6 +23,7 @@ _HELP = in_help(
     "在发送之前，检查带图像、视频或音频的对话请求会被服务拒绝的地方。",
 )
 _SEVERITIES = {"refused": Text("refused", "拒绝"), "note": Text("note", "提示")}
+_LINE = Text("{severity} [{rule}] {where}: {found}", "{severity} [{rule}] {where}：{found}")
 
 
 def check_request(
@@ -65,9 +66,11 @@ def check_request(
         print_json(report.to_json())
         raise typer.Exit(report.exit_code)
     for objection in report.objections:
-        severity = said(_SEVERITIES[objection.severity], lang)
-        found = said(objection.found, lang)
-        typer.echo(f"{severity} [{objection.rule}] {objection.where}: {found}")
+        line = _LINE.format(
+            severity=_SEVERITIES[objection.severity], rule=objection.rule,
+            where=objection.where, found=objection.found,
+        )  # fmt: skip
+        typer.echo(said(line, lang))
         typer.echo(f"    {said(objection.action, lang)}")
     refused = sum(objection.severity == "refused" for objection in report.objections)
     typer.echo(

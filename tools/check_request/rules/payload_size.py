@@ -21,7 +21,8 @@ def check(request: Request, server: Server) -> Iterator[Complaint]:
     text = json.dumps(request.body["messages"], ensure_ascii=False, separators=(",", ":"))
     if len(text) <= CHARACTERS:
         return
-    inside = sum(len(medium.url) for medium in request.media if medium.form == "data")
+    encoded = [medium.url.rpartition(",")[2] for medium in request.media if medium.data is not None]
+    inside = sum(map(len, encoded))
     yield Complaint(
         "messages",
         Text(
@@ -31,7 +32,7 @@ def check(request: Request, server: Server) -> Iterator[Complaint]:
         Text(
             "send URLs or paths instead of base64: media may have {bytes} bytes in all at most",
             "用 URL 或路径代替 base64：按 base64 发送时媒体总共不超过 {bytes} 字节",
-        ).format(bytes=max(0, CHARACTERS - len(text) + inside) * 3 // 4),
+        ).format(bytes=max(0, CHARACTERS - len(text) + inside) // 4 * 3),
     )
 
 

@@ -2,7 +2,8 @@
 """Where the server may look for a medium.
 
 vLLM takes http, https, data and file URLs (vllm/multimodal/media/connector.py, load_from_url);
-MindIE also plain paths.
+MindIE also plain paths, and a
+JPEG in base64 as it is.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ def check(request: Request, server: Server) -> Iterator[Complaint]:
     """A complaint per URL that the server does not open."""
     for medium in request.media:
         start = medium.url[:60]
-        if medium.form == "other" or (medium.form == "path" and server.name == "vllm"):
+        if medium.form == "other" or (medium.form in ("path", "bare") and server.name == "vllm"):
             yield Complaint(
                 medium.where,
                 Text("{start}: no http, data or file URL",
