@@ -185,6 +185,7 @@ _LONG = (
 # Fails until graphs are off; a plan that does not fit, and a command of more than 300 letters.
 LADDER = replace(
     FALSE_READY,
+    environment={**PASSED.environment, "LD_LIBRARY_PATH": "/usr/" + "long" * 75},
     plan={**dict(PASSED.plan or {}), "memory": memory(usable=40.0)},
     capacity=replace(CAPACITY, estimated_len=None, estimated_seqs=None, practical_seqs=None),
     stages=(start("dummy", (0.4, 3.1, 5.2, 9.8), **_DIES | {"command": COMMAND + _LONG}),),

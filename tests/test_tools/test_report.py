@@ -99,8 +99,9 @@ def html_text(page: str) -> str:
 
 
 def test_what_a_server_says_is_never_markup(tmp_path: Path) -> None:
+    plan = {"memory": json.loads(json.dumps(validations.memory()).replace("weights", "<b>"))}
     hostile = replace(
-        validations.LADDER, label="<script>x</script>", started_at="# [a](b) <i>",
+        validations.LADDER, plan=plan, label="<script>x</script>", started_at="# [a](b) <i>",
         environment={"*a*|": "_b_ | <img src=x>"}, summary=Text("- <b>", "1. <b>"),
         model={"architecture": '"><script>', "<u>": "&amp;"},
     )  # fmt: skip
