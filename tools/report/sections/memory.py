@@ -38,7 +38,7 @@ def section(validation: Validation) -> Section:
     memory = (validation.plan or {}).get("memory")
     if not memory:
         nothing = Text(
-            "No plan was made, so there is no budget.", "没有生成计划，因此没有显存预算。"
+            "No plan was made, so there is no budget.", "没有生成规划，因此没有显存预算。"
         )
         return Section("memory", _TITLE, (Prose(nothing),))
     card, usable = int(memory["card_bytes"]), int(memory["usable_bytes"])
