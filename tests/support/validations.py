@@ -59,7 +59,7 @@ def memory(usable: float = 57.6, card: float = 64.0) -> dict[str, Any]:
     used = sum(part[2] for part in _PARTS)
     return {
         "card_bytes": int(card * GIB), "usable_bytes": int(usable * GIB),
-        "free_bytes": int((usable - used) * GIB),
+        "free_bytes": int((card - used) * GIB),
         "parts": [
             {"id": id_, "title": {"en": title.en, "zh": title.zh}, "bytes": int(size * GIB),
              "formula": {"en": formula.en, "zh": formula.zh}}
@@ -202,7 +202,7 @@ _LONG = (
 LADDER = replace(
     FALSE_READY,
     environment={**PASSED.environment, "LD_LIBRARY_PATH": "/usr/" + "long" * 75},
-    plan={**_PLAN, "memory": memory(usable=40.0), "fits": False},
+    plan={**_PLAN, "memory": memory(usable=40.0, card=44.0), "fits": False},
     capacity=replace(CAPACITY, estimated_len=None, estimated_seqs=None, practical_seqs=None),
     stages=(start("dummy", (0.4, 3.1, 5.2, 9.8), **_DIES | {"command": COMMAND + _LONG}),),
     ladder=(

@@ -267,6 +267,12 @@ def figure(section: object) -> str:
     return str(picture.wide.en)
 
 
+def test_what_does_not_fit_is_said_with_how_much_is_lacking() -> None:
+    first = memory.section(validations.LADDER).blocks[0]
+    assert str(getattr(first, "words", "")) == "It does not fit: 5.87 GiB are lacking."
+    assert not hasattr(memory.section(validations.PASSED).blocks[0], "words")
+
+
 @pytest.mark.parametrize("validation", [validations.PASSED, validations.LADDER])
 def test_memory_bar_is_to_scale(validation: Validation) -> None:
     plan = dict(validation.plan or {})
@@ -275,7 +281,7 @@ def test_memory_bar_is_to_scale(validation: Validation) -> None:
            if width != 12]  # fmt: skip
     left = 0.0
     for nbytes, (x, width) in zip(sizes, bar, strict=True):
-        share = 952 * nbytes / plan["memory"]["card_bytes"]
+        share = 952 * nbytes / max(plan["memory"]["card_bytes"], sum(sizes))
         assert x == pytest.approx(left, abs=0.1)
         assert width == pytest.approx(share - 2, abs=0.1)
         left += share
@@ -364,10 +370,10 @@ def test_colours_have_the_contrast_that_wcag_aa_asks_for(scheme: int) -> None:
     blocks = re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
     colours = dict(re.findall(r"--(\w+): (#\w{6})", blocks[scheme]))
     assert len(blocks) == 2
-    assert len(colours) == 17
+    assert len(colours) == 18
     for ink in ("ink", "soft", "link", "good", "bad", "warn"):
         assert contrast(colours[ink], colours["paper"]) >= 4.5, ink
     for ink in ("ink", "soft"):
         assert contrast(colours[ink], colours["panel"]) >= 4.5, ink
-    for part in range(6):
+    for part in range(8):
         assert contrast(colours["paper"], colours[f"part{part}"]) >= 4.5, part
