@@ -12,7 +12,7 @@ from rich.markup import escape
 from vllm_ascend_bringup import __version__
 from vllm_ascend_bringup.errors import BringupError
 from vllm_ascend_bringup.language import Text, language_of, said
-from vllm_ascend_bringup.tools.commands import catalogs, checkpoint, demo
+from vllm_ascend_bringup.tools.commands import catalogs, check_request, checkpoint, demo
 from vllm_ascend_bringup.tools.commands.options import HELP_LANGUAGE, in_help
 
 # sysexits.h: EX_SOFTWARE, an error that is ours and not the user's.
@@ -80,6 +80,7 @@ _COMMANDS = (
 
     中途被终止后，再次执行同一命令会从中断处继续。它看不出来的是：加载结果的模型类要的是否正是这些张量名。
     """),
+    (check_request.check_request, "在发送之前检查：这个请求会不会被服务拒绝。"),
     (demo.demo, "启动一个小的 fp8 模型（默认是随包自带的），并判断回答是否正确。"),
 )  # fmt: skip
 for _run, _chinese in _COMMANDS:
