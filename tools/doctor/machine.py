@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine that is examined: its files, and its commands with an end to waiting."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vllm_ascend_bringup.tools.doctor.facts import ROOT, Answer
+
+# After this long, a process that was killed is stuck in its driver, and no signal ends it.
+_REAPED_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This one, or a recorded one: ``root`` holds its files, ``environ`` its PATH."""
+
+    root: Path = ROOT
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    python: str = sys.executable
+    site: Sequence[str] = field(default_factory=lambda: tuple(sys.path))
+    folder: Path = field(default_factory=Path.cwd)
+
+    def file(self, path: str | Path) -> Path:
+        """Where a file of the machine is."""
+        return self.root / str(path).lstrip("/")
+
+    def text(self, path: str | Path) -> str | None:
+        """Of a file; None if it is not there or may not be read."""
+        try:
+            return self.file(path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+
+    def which(self, command: str) -> str | None:
+        """A command on the machine's PATH."""
+        return shutil.which(command, path=self.environ.get("PATH", ""))
+
+    def run(self, command: Sequence[str], timeout: float) -> Answer:
+        """Run it, and stop its whole process group after ``timeout`` seconds.
+
+        Raises OSError if it cannot be started.
+        """
+        started = time.monotonic()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=dict(self.environ), cwd=self.folder, start_new_session=True,
+        )  # fmt: skip
+        output, code = b"", None
+        try:
+            output, _ = process.communicate(timeout=timeout)
+            code = process.returncode
+        except subprocess.TimeoutExpired as expired:
+            output = expired.stdout or b""
+        finally:
+            _end(process)
+        return Answer(
+            " ".join(command), code, output.decode("utf-8", "replace"), time.monotonic() - started
+        )
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_REAPED_SECONDS)
+    if process.stdout:
+        process.stdout.close()
