@@ -60,9 +60,10 @@ def read_npus(answer: Answer | Unknown) -> tuple[Npu, ...] | Unknown:
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if len(cells) != 3:
             continue
-        if match := _FIRST.match(cells[0]):
-            first = int(match[1]), match[2], cells[1]
-        elif first and (match := _SECOND.match(cells[0])):
+        if first is None:
+            if match := _FIRST.match(cells[0]):
+                first = int(match[1]), match[2], cells[1]
+        elif match := _SECOND.match(cells[0]):
             used, memory = (_USAGE.findall(cells[2]) or [("0", "0")])[-1]
             npus.append(Npu(first[0], int(match[1]), first[1], first[2], int(used), int(memory)))
             first = None

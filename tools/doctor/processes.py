@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who listens on which port, and which vLLM servers run; read from /proc, ended by nobody here."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.facts import Listener, Process, Unknown
@@ -50,14 +52,18 @@ def read_servers(machine: Machine) -> tuple[Process, ...] | Unknown:
 def _holders(machine: Machine, inodes: set[str]) -> dict[str, Process]:
     found: dict[str, Process] = {}
     for pid in _pids(machine) if inodes else []:
-        folder = machine.file(f"/proc/{pid}/fd")
-        try:
-            links = [os.readlink(folder / name) for name in os.listdir(folder)]
-        except OSError:  # gone, or another user's
-            continue
-        for link in inodes.intersection(links):
+        for link in inodes.intersection(_open_files(machine, pid)):
             found[link] = Process(pid, _readable(machine.text(f"/proc/{pid}/cmdline") or ""))
     return found
+
+
+def _open_files(machine: Machine, pid: int) -> Iterator[str]:
+    """What a process has open; nothing of one that is gone or another user's."""
+    folder = machine.file(f"/proc/{pid}/fd")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):  # closed since, as the listing itself is
+                yield os.readlink(folder / name)
 
 
 def _ancestors(machine: Machine) -> set[int]:
