@@ -187,9 +187,15 @@ def origin(machine: Machine, package: str) -> Origin:
 
 
 def test_a_folder_in_the_current_directory_hides_the_installed_package(tmp_path: Path) -> None:
-    real = origin(Machine(), "vllm")
-    machine = overlay(tmp_path, "")
-    machine = Machine(environ=dict(os.environ), folder=tmp_path)
+    # A torch that fails at once saves the seconds that importing vLLM takes.
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "torch.py").write_text("raise ImportError\n")
+    path = os.pathsep.join([str(tmp_path / "elsewhere"), os.environ.get("PYTHONPATH", "")])
+    environ = {**os.environ, "PYTHONPATH": path}
+    real = origin(Machine(environ=environ), "vllm")
+    assert real.here == real.installed
+    overlay(tmp_path, "")
+    machine = Machine(environ=environ, folder=tmp_path)
     shadowed = origin(machine, "vllm")
     assert shadowed.installed == real.installed
     assert shadowed.here == str(tmp_path / "vllm" / "__init__.py")

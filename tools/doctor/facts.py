@@ -3,7 +3,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from vllm_ascend_bringup.hardware import Chip
 from vllm_ascend_bringup.language import Text
@@ -250,7 +249,3 @@ class Facts:
     servers: tuple[Process, ...] | None = None
     model: ModelFiles | None = None
     own: OwnState | None = None
-
-
-# Where a machine keeps itself; a recorded one is a folder with the same files below it.
-ROOT = Path("/")

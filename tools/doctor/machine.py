@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vllm_ascend_bringup.tools.doctor.facts import ROOT, Answer
+from vllm_ascend_bringup.tools.doctor.facts import Answer
 
 # After this long, a process that was killed is stuck in its driver, and no signal ends it.
 _REAPED_SECONDS = 2.0
@@ -22,7 +22,7 @@ _REAPED_SECONDS = 2.0
 class Machine:
     """This one, or a recorded one: ``root`` holds its files, ``environ`` its PATH."""
 
-    root: Path = ROOT
+    root: Path = Path("/")
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     python: str = sys.executable
     site: Sequence[str] = field(default_factory=lambda: tuple(sys.path))

@@ -28,9 +28,12 @@ class DoctorReport:
     # Where this tool ends and the vendor's begins.
     beyond: ClassVar[Text] = Text(
         "Networks, rank tables, stress tests and the comparison of two machines are the work of "
-        "the vendor's msprechecker: pip install msprechecker, then msprechecker precheck.",
+        "the vendor's msprechecker: pip install msprechecker, then msprechecker precheck. What a "
+        "cluster job left behind (deployment, service, config map of ranks) is deleted with "
+        "kubectl.",
         "网络、rank table、压测以及多台机器的差异比对由厂商工具 msprechecker 负责："
-        "先执行 pip install msprechecker，再执行 msprechecker precheck。",
+        "先执行 pip install msprechecker，再执行 msprechecker precheck。"
+        "集群任务残留的 deployment、service 和 rank table 的 ConfigMap 请用 kubectl 删除。",
     )
 
     facts: Facts

@@ -6,12 +6,12 @@ from vllm_ascend_bringup.tools.doctor.facts import Listener
 
 NOTHING = Text("nothing", "无")
 LOADS = Text("it loads", "能够加载")
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 
 
-def gib(count: float) -> str:
-    """Bytes as GiB."""
-    return f"{count / GIB:.2f} GiB"
+def size(count: float) -> str:
+    """Bytes as MiB or GiB."""
+    return f"{count / GIB:.2f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"
 
 
 def joined(names: "list[str] | tuple[str, ...]", limit: int = 6) -> str | Text:
@@ -27,5 +27,5 @@ def holder(listener: Listener) -> Text:
         return Text(
             "a process of another user, or outside this container", "其他用户或容器外的进程"
         )
-    who = f"{listener.holder.pid} ({listener.holder.command})"
-    return Text(f"process {who}", f"进程 {who}")
+    pid, command = listener.holder.pid, listener.holder.command
+    return Text(f"process {pid} ({command})", f"进程 {pid}（{command}）")

@@ -23,7 +23,7 @@ def _judge(toolkit: Component, nnal: Component) -> Iterator[Judgement]:
     yield warning(
         Evidence(Text(f"NNAL ({nnal.file})", f"NNAL 版本（{nnal.file}）"), nnal.version, expected),
         do=Text(f"install NNAL {toolkit.version} and source its set_env.sh",
-                f"请安装 NNAL {toolkit.version} 并重新执行其 set_env.sh"),
+                f"请安装 NNAL {toolkit.version} 并重新 source 其 set_env.sh"),
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def _judge(device_files: DeviceFiles) -> Iterator[Judgement]:
 def _row(files: tuple[str, ...], state: Text) -> Evidence:
     found = Text("{state}: {names}", "{state}：{names}").format(state=state, names=joined(files))
     expected = Text("there, readable and writable", "存在且可读写")
-    return Evidence(Text("device files", "设备文件"), found, expected)
+    return Evidence(Text("below /dev", "/dev 下的文件"), found, expected)
 
 
 def _mount(found: DeviceFiles, missing: tuple[str, ...]) -> Text:

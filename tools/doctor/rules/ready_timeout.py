@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.base import Evidence, Judgement, Rule, error, note
 from vllm_ascend_bringup.tools.doctor.facts import ModelFiles, Request
-from vllm_ascend_bringup.tools.doctor.wording import gib
+from vllm_ascend_bringup.tools.doctor.wording import size
 
 _NAME, _DEFAULT = "VLLM_ENGINE_READY_TIMEOUT_S", "600"
 _RATE = 0.5e9
@@ -29,7 +29,7 @@ def _judge(
         return
     seconds = round(model.weights / request.nodes / _RATE) if model else 0
     if model and seconds > int(stated):
-        weights = gib(model.weights / request.nodes)
+        weights = size(model.weights / request.nodes)
         expected = Text(
             f"more than {seconds} s, for {weights} of weights at 0.5 GB/s",
             f"大于 {seconds} 秒（按 0.5 GB/s 读取 {weights} 权重）",

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.base import Evidence, Judgement, Rule, error, warning
 from vllm_ascend_bringup.tools.doctor.facts import Request, Space
-from vllm_ascend_bringup.tools.doctor.wording import GIB, gib
+from vllm_ascend_bringup.tools.doctor.wording import GIB, MIB, size
 
 _SIZE = GIB
-_QUEUE = 10 * 16 * 1024 * 1024
+_QUEUE = 10 * 16 * MIB
 _LARGER = Text(
     "start the container with --shm-size=10g (--privileged=true if that is refused, which opens "
     "the host to it), or: mount -o remount,size=10g /dev/shm",
@@ -30,14 +30,14 @@ def _judge(shared_memory: Space, request: Request) -> Iterator[Judgement]:
         what = Text(f"free in /dev/shm, for {request.ranks} ranks",
                     f"/dev/shm 可用空间（{request.ranks} 个 rank）")  # fmt: skip
         yield error(
-            Evidence(what, gib(shared_memory.free), at_least.format(size=gib(_QUEUE))),
+            Evidence(what, size(shared_memory.free), at_least.format(size=size(_QUEUE))),
             do=(Text("remove files in /dev/shm that belong to servers which have ended",
                      "请删除 /dev/shm 中已结束的服务遗留的文件"), _LARGER),
         )  # fmt: skip
     elif shared_memory.total < _SIZE:
         what = Text("size of /dev/shm", "/dev/shm 大小")
         yield warning(
-            Evidence(what, gib(shared_memory.total), at_least.format(size=gib(_SIZE))), do=_LARGER
+            Evidence(what, size(shared_memory.total), at_least.format(size=size(_SIZE))), do=_LARGER
         )
 
 

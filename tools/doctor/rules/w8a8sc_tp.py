@@ -14,12 +14,16 @@ from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.base import Evidence, Judgement, Rule, error
 from vllm_ascend_bringup.tools.doctor.facts import ModelFiles, Request
 
+_OR = Text("or {action}", "或者{action}")
+
 
 def _judge(model: ModelFiles, request: Request) -> Iterator[Judgement]:
     ranks, compressed = model.ranks, (model.quantization or "").endswith("SC")
     again = Text(
-        "save the shards again for that size: vllm-ascend's examples/save_sharded_state_310.py",
-        "请用 vllm-ascend 的 examples/save_sharded_state_310.py 按该规模重新保存",
+        f"save the shards for --tensor-parallel-size {request.tp} with vllm-ascend's "
+        "examples/save_sharded_state_310.py",
+        f"用 vllm-ascend 的 examples/save_sharded_state_310.py 按 --tensor-parallel-size "
+        f"{request.tp} 重新保存权重",
     )
     if model.missing_ranks:
         missing = ", ".join(map(str, model.missing_ranks))
@@ -32,7 +36,7 @@ def _judge(model: ModelFiles, request: Request) -> Iterator[Judgement]:
             f"serve with --tensor-parallel-size {ranks} (and give doctor --tp {ranks})",
             f"请用 --tensor-parallel-size {ranks} 启动服务（doctor 也加上 --tp {ranks}）",
         )
-        yield error(Evidence(what, str(ranks), size), do=(serve, again))
+        yield error(Evidence(what, str(ranks), size), do=(serve, _OR.format(action=again)))
     elif compressed and not ranks:
         what = Text(
             f"files of ranks, for {model.quantization}", f"{model.quantization} 的分 rank 文件"
