@@ -5,9 +5,11 @@ import io
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from rich.console import Console
 from vllm_ascend_bringup.language import Language
 from vllm_ascend_bringup.tools.demo import CHECKPOINT
 from vllm_ascend_bringup.tools.doctor import judge
+from vllm_ascend_bringup.tools.doctor.npu_smi import NPU_SMI_SECONDS
 from vllm_ascend_bringup.tools.doctor.rendering import render_doctor
 
 BRINGUP = str(Path(sys.executable).with_name("bringup"))
@@ -142,3 +145,25 @@ def test_a_folder_named_vllm_where_it_is_run(tmp_path: Path) -> None:
         f for f in json.loads(done.stdout)["findings"] if f["id"] == "import-shadowing"
     )  # fmt: skip
     assert finding["evidence"][0]["found"] == str(tmp_path / "vllm" / "__init__.py")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_what_was_started(tmp_path: Path, number: signal.Signals) -> None:
+    hanging = tmp_path / "npu-smi"
+    hanging.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nsleep 1234\n")
+    hanging.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    process = subprocess.Popen(
+        [BRINGUP, "doctor"], env={**os.environ, "PATH": path}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    started = time.monotonic()
+    assert process.wait(30) in (128 + number, 130)
+    assert time.monotonic() - started < NPU_SMI_SECONDS - 2
+    pid = int((tmp_path / "pid").read_text())
+    assert not Path(f"/proc/{pid}").exists()

@@ -4,6 +4,7 @@
 import pytest
 from doctor_kit import found, severities
 
+from vllm_ascend_bringup.hardware import CHIPS
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.facts import (
     AscendSource,
@@ -118,6 +119,14 @@ def test_hccl_ports(port: int, tp: int, environ: dict[str, str], expected: list[
 )  # fmt: skip
 def test_hccl_environment(name: str, value: str, expected: list[str]) -> None:
     assert severities("hccl-environment", environ={name: value}) == expected
+
+
+def test_a_310p_has_no_aiv() -> None:
+    aiv = {"HCCL_OP_EXPANSION_MODE": "AIV"}
+    assert severities("hccl-environment", environ=aiv, chip=CHIPS["310p"]) == ["note"]
+    assert severities("hccl-environment", environ=aiv, chip=CHIPS["a3"]) == []
+    host = {"HCCL_OP_EXPANSION_MODE": "HOST"}
+    assert severities("hccl-environment", environ=host, chip=CHIPS["310p"]) == []
 
 
 def test_deterministic_sums_cancel_aiv() -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Subcommand doctor."""
 
+import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -33,6 +35,8 @@ def doctor(
     from vllm_ascend_bringup.tools.doctor.facts import Request
     from vllm_ascend_bringup.tools.doctor.rendering import render_doctor
 
+    # The commands that it runs are in sessions of their own, and end when this ends by itself.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     report = examine(Request(model, tp, nodes, port))
     if as_json:
         print_json(report.to_json())

@@ -35,28 +35,12 @@ def gather(request: Request, machine: Machine | None = None) -> Facts:
     """Seconds where there is no NPU. No process outlives it but one that its driver holds."""
     machine = machine or Machine()
     with ThreadPoolExecutor(max_workers=6) as pool:
-        importing = pool.submit(packages.import_vllm, machine)
-        smi = pool.submit(_npu, machine)
-        libraries = [pool.submit(cann.load_library, machine, name) for name in cann.LIBRARIES]
-        found: dict[str, Any] = {
-            "packages": packages.read_packages(machine),
-            "triton": packages.read_triton(machine),
-            "scripts": packages.read_scripts(machine),
-            "device_files": host.read_device_files(machine),
-            "shared_memory": host.read_shared_memory(machine),
-            "memory": host.read_memory(machine),
-            "cores": host.read_cores(machine),
-            "listeners": processes.read_listeners(machine),
-            "servers": processes.read_servers(machine),
-            "toolkit": cann.read_toolkit(machine),
-            "nnal": cann.read_nnal(machine),
-            "model": read_model(request.model),
-            "own": read_own_state(machine),
-        }
-        found |= smi.result()
-        found["libraries"] = tuple(map(Future.result, libraries))
-        found["imported"], found["origins"] = importing.result()
-        found["ascend"] = packages.read_ascend(found["origins"])
+        try:
+            found = _gather(request, machine, pool)
+        except BaseException:  # an interruption: it does not reach the sessions of the commands
+            pool.shutdown(wait=False, cancel_futures=True)
+            machine.stop()
+            raise
     if not _of_ascend(found):
         found |= dict.fromkeys(("device_files", "libraries", "toolkit", "nnal", "driver",
                                 "firmware", "ascend"), _NOT_ASCEND)  # fmt: skip
@@ -66,6 +50,32 @@ def gather(request: Request, machine: Machine | None = None) -> Facts:
         python_version=platform.python_version(), unknown=unknown,
         **{name: None if name in unknown else value for name, value in found.items()},
     )  # fmt: skip
+
+
+def _gather(request: Request, machine: Machine, pool: ThreadPoolExecutor) -> dict[str, Any]:
+    importing = pool.submit(packages.import_vllm, machine)
+    smi = pool.submit(_npu, machine)
+    libraries = [pool.submit(cann.load_library, machine, name) for name in cann.LIBRARIES]
+    found: dict[str, Any] = {
+        "packages": packages.read_packages(machine),
+        "triton": packages.read_triton(machine),
+        "scripts": packages.read_scripts(machine),
+        "device_files": host.read_device_files(machine),
+        "shared_memory": host.read_shared_memory(machine),
+        "memory": host.read_memory(machine),
+        "cores": host.read_cores(machine),
+        "listeners": processes.read_listeners(machine),
+        "servers": processes.read_servers(machine),
+        "toolkit": cann.read_toolkit(machine),
+        "nnal": cann.read_nnal(machine),
+        "model": read_model(request.model),
+        "own": read_own_state(machine),
+    }
+    found |= smi.result()
+    found["libraries"] = tuple(map(Future.result, libraries))
+    found["imported"], found["origins"] = importing.result()
+    found["ascend"] = packages.read_ascend(found["origins"])
+    return found
 
 
 def _npu(machine: Machine) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Machine:
     python: str = sys.executable
     site: Sequence[str] = field(default_factory=lambda: tuple(sys.path))
     folder: Path = field(default_factory=Path.cwd)
+    _running: "set[subprocess.Popen[bytes]]" = field(default_factory=set, init=False)
 
     def file(self, path: str | Path) -> Path:
         """Where a file of the machine is."""
@@ -53,6 +54,7 @@ class Machine:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env=dict(self.environ), cwd=self.folder, start_new_session=True,
         )  # fmt: skip
+        self._running.add(process)
         output, code = b"", None
         try:
             output, _ = process.communicate(timeout=timeout)
@@ -61,9 +63,15 @@ class Machine:
             output = expired.stdout or b""
         finally:
             _end(process)
+            self._running.discard(process)
         return Answer(
             " ".join(command), code, output.decode("utf-8", "replace"), time.monotonic() - started
         )
+
+    def stop(self) -> None:
+        """End what still runs."""
+        for process in tuple(self._running):
+            _end(process)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

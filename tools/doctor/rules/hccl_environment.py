@@ -3,12 +3,13 @@
 
 Signals: their values against the ranges of CANN's reference. What is out of range is replaced by
 the default or ends the initialization, depending on the version. HCCL_DETERMINISTIC=true cancels
-HCCL_OP_EXPANSION_MODE=AIV, which graph capture profits from.
+HCCL_OP_EXPANSION_MODE=AIV, which graph capture profits from, and a 310P has no AIV.
 Source: CANN 8.5's reference of environment variables.
 """
 
 from collections.abc import Iterator, Mapping
 
+from vllm_ascend_bringup.hardware import CHIPS, Chip
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.base import Evidence, Judgement, Rule, error, note
 
@@ -25,7 +26,7 @@ _CHOICES = {
 _CORRECT = Text("correct it or unset it", "请更正或取消该变量")
 
 
-def _judge(environ: Mapping[str, str]) -> Iterator[Judgement]:
+def _judge(environ: Mapping[str, str], chip: Chip | None = None) -> Iterator[Judgement]:
     for name, (low, high) in _RANGES.items():
         value = environ.get(name)
         if value is not None and not _within(value, low, high):
@@ -35,7 +36,12 @@ def _judge(environ: Mapping[str, str]) -> Iterator[Judgement]:
         if value is not None and value not in choices and value.lower() not in choices:
             expected = Text(f"one of {', '.join(choices)}", f"{'、'.join(choices)} 之一")
             yield error(Evidence(name, value, expected), do=_CORRECT)
-    if environ.get(_MODE) == "AIV" and environ.get("HCCL_DETERMINISTIC", "").lower() == "true":
+    if environ.get(_MODE) == "AIV" and chip is CHIPS["310p"]:
+        expected = Text(f"HOST or AI_CPU on {chip.title}", f"{chip.title} 上为 HOST 或 AI_CPU")
+        yield note(Evidence(_MODE, "AIV", expected), do=Text(
+            "unset it: the default is taken in its place", "请取消该变量：实际使用的是默认值"
+        ))  # fmt: skip
+    elif environ.get(_MODE) == "AIV" and environ.get("HCCL_DETERMINISTIC", "").lower() == "true":
         expected = Text("unset, for AIV to take effect", "不设置，AIV 才会生效")
         yield note(Evidence("HCCL_DETERMINISTIC", "true", expected), do=Text(
             "choose one of them: deterministic sums, or AIV for more graphs",
