@@ -54,7 +54,7 @@ app.command()(checkpoint.new)
 app.command()(catalogs.patches)
 app.command()(checkpoint.convert)
 app.command()(demo.demo)
-app.command()(doctor.doctor)
+app.command(help=doctor.HELP)(doctor.doctor)
 
 
 def main() -> None:

@@ -53,6 +53,15 @@ def test_what_is_no_directory_is_unknown(model: "str | None") -> None:
     assert isinstance(read_model(model), Unknown)
 
 
+def test_values_that_are_no_strings(tmp_path: Path) -> None:
+    (tmp_path / "quant_model_description.json").write_text('{"model_quant_type": 8}')
+    model = write(tmp_path, {}, architectures="X", transformers_version=5)
+    assert (model.quantization, model.transformers, model.experts) == (None, None, 0)
+    (tmp_path / "config.json").write_text("[]")
+    assert not write(tmp_path, {}).has_config
+    assert isinstance(read_model(str(tmp_path / "config.json")), Unknown)
+
+
 def test_model_files(tmp_path: Path) -> None:
     assert severities("model-files", model=write(tmp_path, {})) == ["error", "error"]
     (tmp_path / "config.json").write_text("{")

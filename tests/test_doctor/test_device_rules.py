@@ -181,6 +181,7 @@ def test_cann_release(plugin: str, toolkit: str, expected: list[str]) -> None:
     [
         ("8.5.1", "2.9.0.post2", ["warning"]), ("9.0.0", "2.9.0.post1", ["warning"]),
         ("9.0.0", "2.9.0.post2", []), ("9.1.0", "2.10.0", []), ("8.5.1", "2.9.0", ["warning"]),
+        ("9.0.0", "mine", []),
     ],
 )  # fmt: skip
 def test_cann_310p(toolkit: str, torch_npu: str, expected: list[str]) -> None:
@@ -214,7 +215,7 @@ def test_build_for_chip(built: "str | None", expected: list[str]) -> None:
         ("2.10.0.post2", "9.0.0", ["note"]), ("2.10.0.post2", "9.1.0", ["note"]),
         ("2.9.0.post5", "9.1.0", ["note"]), ("2.9.0.post6", "9.1.0", []),
         ("2.7.1.post8", "9.1.0", []), ("2.8.0.post9", "9.1.0", ["note"]),
-        ("2.12.0", "9.1.0", []), ("2.12.0", "9.0.0", ["warning"]),
+        ("2.12.0", "9.1.0", []), ("2.12.0", "9.0.0", ["warning"]), ("mine", "9.0.0", []),
     ],
 )  # fmt: skip
 def test_compressed_masks(torch_npu: str, nnal: str, expected: list[str]) -> None:

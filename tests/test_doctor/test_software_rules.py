@@ -86,7 +86,8 @@ def test_requirements_are_one_finding_with_one_command() -> None:
     ("torch_npu", "expected"),
     [
         ("2.10.0.post4", []), ("2.10.0.post2", ["warning"]),
-        ("2.10.0.post4+git4c901a4", []), ("2.9.0+git4c901a4", ["note"]), (None, ["error"]),
+        ("2.10.0.post4+git4c901a4", []), ("2.9.0+git4c901a4", ["note"]), ("mine", ["note"]),
+        (None, ["error"]),
     ],
 )  # fmt: skip
 def test_torch_npu_overwritten(torch_npu: "str | None", expected: list[str]) -> None:

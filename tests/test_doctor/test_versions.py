@@ -5,7 +5,13 @@ import itertools
 
 import pytest
 
-from vllm_ascend_bringup.tools.doctor.versions import ascend_version, older
+from vllm_ascend_bringup.tools.doctor.versions import (
+    ascend_version,
+    older,
+    package_version,
+    required,
+    satisfies,
+)
 
 ORDERED = (
     "22.0.4", "23.0.rc3", "23.0.6", "23.0.7", "24.1.rc1", "24.1.RC2", "24.1.rc2.1", "24.1.rc3.7",
@@ -33,3 +39,18 @@ def test_case_and_builds_do_not_count() -> None:
 def test_what_is_no_version(text: str) -> None:
     with pytest.raises(ValueError, match="is no version"):
         ascend_version(text)
+
+
+def test_what_a_package_requires_of_this_python() -> None:
+    requires = ("torch==2.10.0", "torch<2; python_version < '3'", "torchvision", "x; extra == 'y'")
+    (torch,) = required(requires, "torch", "x")
+    assert str(torch) == "torch==2.10.0"
+    for version, fits in (
+        ("2.10.0", True),
+        ("2.10.0+cpu", True),
+        ("2.10.1", False),
+        ("dev", False),
+    ):
+        assert satisfies(version, torch) is fits
+    assert satisfies("0.25.0.dev1", required(requires, "torchvision")[0])
+    assert package_version("dev") is None

@@ -10,6 +10,10 @@ from rich.console import Console
 
 from vllm_ascend_bringup.tools.commands.options import Json, Lang, in_help, print_json
 
+HELP = in_help(
+    "Check what is installed, and whether it fits together.", "检查已安装的软硬件是否齐全、配套。"
+)
+
 
 def doctor(
     *,

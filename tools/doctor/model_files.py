@@ -28,13 +28,13 @@ def read_model(model: str | None) -> ModelFiles | Unknown:
             "no checkpoint was named: give --model", "未指定 checkpoint：请加上 --model"
         ))  # fmt: skip
     folder = Path(model)
-    if not folder.is_dir():
+    try:
+        files = sorted(file for file in folder.iterdir() if file.is_file())
+    except (FileNotFoundError, NotADirectoryError):
         return Unknown(Text(
             f"{model} is no directory on this machine: download the checkpoint and name its folder",
             f"{model} 不是本机上的目录：请先下载 checkpoint，再指定其目录",
         ))  # fmt: skip
-    try:
-        files = sorted(file for file in folder.iterdir() if file.is_file())
     except PermissionError:
         return Unknown(Text(
             f"{model} cannot be listed by this user: chmod, or run as its owner",
@@ -43,7 +43,7 @@ def read_model(model: str | None) -> ModelFiles | Unknown:
     config = _json(folder / "config.json")
     facts = _facts(config)
     ranks = {int(match[1]) for file in files if (match := _RANK.fullmatch(file.name))}
-    quantization = _json(folder / MODELSLIM_FILE).get("model_quant_type")
+    description = _json(folder / MODELSLIM_FILE)
     return ModelFiles(
         path=model,
         weights=_weights(files),
@@ -56,10 +56,10 @@ def read_model(model: str | None) -> ModelFiles | Unknown:
         },
         ranks=max(ranks) + 1 if ranks else 0,
         missing_ranks=tuple(rank for rank in range(max(ranks, default=0)) if rank not in ranks),
-        quantization=quantization if isinstance(quantization, str) else None,
+        quantization=_string(description, "model_quant_type"),
         experts=facts.experts if facts else 0,
         audio=any(_AUDIO.search(part) for part in facts.parts) if facts else False,
-        transformers=config.get("transformers_version"),
+        transformers=_string(config, "transformers_version"),
     )
 
 
@@ -78,6 +78,11 @@ def _facts(config: Mapping[str, Any]) -> ModelFacts | None:
         return model_facts(config)
     except CheckpointError:  # `bringup inspect` says what is wrong with it
         return None
+
+
+def _string(content: Mapping[str, Any], key: str) -> str | None:
+    value = content.get(key)
+    return value if isinstance(value, str) else None
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _VERSION = re.compile(r"\|\s*npu-smi\s+\S+\s+Version:\s*(\S+)")
 _FIRST = re.compile(r"^(\d+)\s+(\S+)$")  # card, name
 _SECOND = re.compile(r"^(\d+)(?:\s+\d+)?$")  # chip, and its number among all
 _USAGE = re.compile(r"(\d+)\s*/\s*(\d+)")
-_NUMBER = re.compile(r"^\d+$")
+_PLACE = re.compile(r"^(\d+)(?:\s+(\d+))?$")  # card, chip
 
 ABSENT = Unknown(Text(
     "there is no npu-smi on PATH: run this on the machine with the NPUs, or mount npu-smi into the "
@@ -79,9 +79,9 @@ def read_processes(answer: Answer | Unknown) -> tuple[NpuProcess, ...] | Unknown
     found = []
     for line in answer.output.partition("Process id")[2].splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if len(cells) == 4 and _NUMBER.match(cells[1]) and _NUMBER.match(cells[3]):
-            card, _, chip = cells[0].partition(" ")
-            numbers = int(card), int(chip.strip() or 0), int(cells[1])
+        place = _PLACE.match(cells[0])
+        if place and len(cells) == 4 and cells[1].isdecimal() and cells[3].isdecimal():
+            numbers = int(place[1]), int(place[2] or 0), int(cells[1])
             found.append(NpuProcess(*numbers, cells[2], int(cells[3])))
     return tuple(found)
 

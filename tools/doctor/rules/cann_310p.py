@@ -13,7 +13,7 @@ from vllm_ascend_bringup.hardware import CHIPS, Chip
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.base import Evidence, Judgement, Rule, warning
 from vllm_ascend_bringup.tools.doctor.facts import Component, Package
-from vllm_ascend_bringup.tools.doctor.versions import older
+from vllm_ascend_bringup.tools.doctor.versions import older, package_version
 
 _CANN, _TORCH_NPU = "9.0.0", "2.9.0.post2"
 
@@ -25,8 +25,9 @@ def _judge(chip: Chip, toolkit: Component, packages: Mapping[str, Package]) -> I
     if older(toolkit.version, _CANN):
         rows.append(_row("CANN toolkit", toolkit.version, _CANN))
     torch_npu = packages.get("torch-npu")
-    if torch_npu and Version(torch_npu.version) < Version(_TORCH_NPU):
-        rows.append(_row("torch-npu", torch_npu.version, _TORCH_NPU))
+    version = package_version(torch_npu.version) if torch_npu else None
+    if version and version < Version(_TORCH_NPU):
+        rows.append(_row("torch-npu", str(version), _TORCH_NPU))
     if rows:
         yield warning(*rows, do=Text(
             f"install CANN and NNAL {_CANN} or newer, and torch-npu {_TORCH_NPU} or newer",

@@ -17,7 +17,7 @@ from vllm_ascend_bringup.hardware import Chip
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.base import Evidence, Judgement, Rule, note, warning
 from vllm_ascend_bringup.tools.doctor.facts import Component, Package
-from vllm_ascend_bringup.tools.doctor.versions import older
+from vllm_ascend_bringup.tools.doctor.versions import older, package_version
 
 _NNAL = "9.1.0"
 # The first version with the names, for each torch; later torch has them from its first.
@@ -30,9 +30,10 @@ _CONTEXT = Text(
 
 def _judge(chip: Chip, nnal: Component, packages: Mapping[str, Package]) -> Iterator[Judgement]:
     torch_npu = packages.get("torch-npu")
-    if not chip.fractal_attention or torch_npu is None:
+    version = package_version(torch_npu.version) if torch_npu else None
+    if not chip.fractal_attention or torch_npu is None or version is None:
         return
-    if not _has_names(torch_npu.version):
+    if not _has_names(version):
         wanted = ", ".join(_TORCH_NPU)
         expected = Text(
             f"{wanted} or newer, for compressed masks", f"{wanted} 或更新，才有压缩掩码算子"
@@ -50,8 +51,7 @@ def _judge(chip: Chip, nnal: Component, packages: Mapping[str, Package]) -> Iter
         yield warning(Evidence(what, nnal.version, expected), do=(upgrade, _CONTEXT))
 
 
-def _has_names(version: str) -> bool:
-    found = Version(version)
+def _has_names(found: Version) -> bool:
     first = next((v for v in map(Version, _TORCH_NPU) if v.release == found.release), None)
     return found >= first if first else found > max(map(Version, _TORCH_NPU))
 

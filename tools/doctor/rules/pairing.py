@@ -9,11 +9,10 @@ Source: vllm-ascend's docs/source/community/versioning_policy.md; utils.py, vllm
 
 from collections.abc import Iterator, Mapping
 
-from packaging.version import InvalidVersion, Version
-
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.base import Evidence, Judgement, Rule, error, warning
 from vllm_ascend_bringup.tools.doctor.facts import AscendSource, Imported, Package
+from vllm_ascend_bringup.tools.doctor.versions import package_version
 
 
 def _judge(
@@ -26,11 +25,9 @@ def _judge(
     stated = environ.get("VLLM_VERSION") or imported.version
     if plugin is None or stated is None:
         return
-    try:
-        vllm, wanted = Version(stated), Version(plugin.version)
-    except InvalidVersion:  # rule vllm-version says what to do about it
-        return
-    if vllm.release == wanted.release:
+    vllm, wanted = package_version(stated), package_version(plugin.version)
+    # Rule vllm-version says what to do about a version that is none.
+    if vllm is None or wanted is None or vllm.release == wanted.release:
         return
     rows = [Evidence("vllm", stated, Text(
         f"{wanted.base_version}, for vllm-ascend {plugin.version}",

@@ -8,11 +8,10 @@ Source: Requires-Dist of the installed vllm-ascend.
 
 from collections.abc import Iterator, Mapping
 
-from packaging.requirements import Requirement
-
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.base import Evidence, Judgement, Rule, error
 from vllm_ascend_bringup.tools.doctor.facts import Package
+from vllm_ascend_bringup.tools.doctor.versions import required, satisfies
 
 _NAMES = ("torch", "torchvision", "torchaudio", "transformers")
 _MISSING = Text("not installed", "未安装")
@@ -23,11 +22,9 @@ def _judge(packages: Mapping[str, Package]) -> Iterator[Judgement]:
     if plugin is None:
         return
     rows, wanted = [], []
-    for requirement in map(Requirement, plugin.requires):
-        if requirement.name not in _NAMES:
-            continue
+    for requirement in required(plugin.requires, *_NAMES):
         installed = packages.get(requirement.name)
-        if installed is None or not requirement.specifier.contains(installed.version, True):
+        if installed is None or not satisfies(installed.version, requirement):
             found = installed.version if installed else _MISSING
             rows.append(Evidence(requirement.name, found, str(requirement.specifier)))
             wanted.append(f"'{requirement}'")

@@ -9,9 +9,6 @@ Source: Requires-Dist of the installed vllm-ascend; its docs/source/faqs.md on a
 
 from collections.abc import Iterator, Mapping
 
-from packaging.requirements import Requirement
-from packaging.version import Version
-
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.base import (
     Evidence,
@@ -22,6 +19,7 @@ from vllm_ascend_bringup.tools.doctor.base import (
     warning,
 )
 from vllm_ascend_bringup.tools.doctor.facts import Package
+from vllm_ascend_bringup.tools.doctor.versions import package_version, required, satisfies
 
 _NAME = "torch-npu"
 _MISSING = Text("not installed", "未安装")
@@ -29,16 +27,16 @@ _MISSING = Text("not installed", "未安装")
 
 def _judge(packages: Mapping[str, Package]) -> Iterator[Judgement]:
     plugin, installed = packages.get("vllm-ascend"), packages.get(_NAME)
-    wanted = [r for r in map(Requirement, plugin.requires if plugin else ()) if r.name == _NAME]
+    wanted = required(plugin.requires, _NAME) if plugin else []
     if not wanted:
         return
     install = Text(f"pip install '{wanted[0]}'", f"执行 pip install '{wanted[0]}'")
     expected = str(wanted[0].specifier)
     if installed is None:
         yield error(Evidence(_NAME, _MISSING, expected), do=install)
-    elif not wanted[0].specifier.contains(installed.version, True):
-        custom = Version(installed.version).local is not None
-        severity = note if custom else warning
+    elif not satisfies(installed.version, wanted[0]):
+        version = package_version(installed.version)
+        severity = note if version is None or version.local else warning  # somebody's own build
         yield severity(Evidence(_NAME, installed.version, expected), do=Text(
             f"if it is meant, install it after vllm-ascend, which replaces it; else: pip install "
             f"'{wanted[0]}'",

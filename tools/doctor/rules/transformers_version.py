@@ -8,22 +8,18 @@ Source: MindIE's FAQ on tokenizers that cannot be loaded.
 
 from collections.abc import Iterator, Mapping
 
-from packaging.version import InvalidVersion, Version
-
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.base import Evidence, Judgement, Rule, note
 from vllm_ascend_bringup.tools.doctor.facts import ModelFiles, Package
+from vllm_ascend_bringup.tools.doctor.versions import package_version
 
 
 def _judge(model: ModelFiles, packages: Mapping[str, Package]) -> Iterator[Judgement]:
     installed = packages.get("transformers")
     if installed is None or model.transformers is None:
         return
-    try:
-        newer = Version(model.transformers) > Version(installed.version)
-    except InvalidVersion:
-        return
-    if newer:
+    wrote, here = package_version(model.transformers), package_version(installed.version)
+    if wrote and here and wrote > here:
         expected = Text(
             f"{model.transformers}, which wrote config.json",
             f"{model.transformers}（config.json 由该版本写出）",

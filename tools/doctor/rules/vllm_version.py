@@ -9,11 +9,12 @@ Source: vllm-ascend's utils.py, vllm_version_is; docs/source/faqs.md.
 
 from collections.abc import Iterator, Mapping
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.base import Evidence, Judgement, Rule, error, warning
 from vllm_ascend_bringup.tools.doctor.facts import Imported, Package
+from vllm_ascend_bringup.tools.doctor.versions import package_version
 
 _NAME = "VLLM_VERSION"
 _FORM = Text("three numbers, such as 0.23.0", "三段数字，例如 0.23.0")
@@ -35,27 +36,21 @@ def _judge(
                 f"请取消 {_NAME}：它只用于源码构建，而当前 vLLM 是正式版本",
             ))  # fmt: skip
     elif version and not _released(version):
-        severity = warning if _parsed(version) else error
+        severity = warning if package_version(version) else error
         yield severity(Evidence("vllm.__version__", version, _FORM), do=_set(plugin))
 
 
 def _set(plugin: Package) -> Text:
-    wanted = Version(plugin.version).base_version
+    plugin_version = package_version(plugin.version)
+    wanted = plugin_version.base_version if plugin_version else "X.Y.Z"
     return Text(
         f"export {_NAME}={wanted}, if that is the release that this vLLM was built from",
         f"如果当前 vLLM 是基于该版本构建的，请执行 export {_NAME}={wanted}",
     )
 
 
-def _parsed(text: str) -> Version | None:
-    try:
-        return Version(text)
-    except InvalidVersion:
-        return None
-
-
 def _released(text: str) -> bool:
-    version = _parsed(text)
+    version = package_version(text)
     return version is not None and not version.is_devrelease and version.local is None
 
 
