@@ -2,7 +2,7 @@
 """Rules about chips, their device files, driver, firmware, CANN and NNAL."""
 
 import pytest
-from doctor_kit import found, severities
+from doctor_kit import found, known, rule, severities
 
 from vllm_ascend_bringup.hardware import CHIPS
 from vllm_ascend_bringup.tools.doctor.facts import (
@@ -146,6 +146,27 @@ def test_env_cann(broken: tuple[str, ...], expected: list[str]) -> None:
     names = ("libascendcl.so", "libhccl.so", "libatb.so")
     libraries = tuple(Library(n, "cannot open" if n in broken else None) for n in names)
     assert severities("env-cann", libraries=libraries) == expected
+
+
+def test_env_cann_says_what_to_source() -> None:
+    broken = (Library("libascendcl.so", "lost"), Library("libhccl.so", None))
+    scripts = {"libascendcl.so": "ascend-toolkit/set_env.sh", "libatb.so": "nnal/atb/set_env.sh"}
+    for name, script in scripts.items():
+        (finding,) = rule("env-cann").apply(known(libraries=(Library(name, "lost"), broken[1])))
+        assert [row.what for row in finding.evidence] == [name]
+        assert script in str(finding.actions[0])
+        assert str(finding.actions[0]).startswith("install ")
+    installed, sourced = Component("9.1.0", "f"), Component("9.1.0", "f", "/x")
+    for toolkit, words in ((installed, "in this shell: source"), (sourced, "install it again")):
+        (finding,) = rule("env-cann").apply(known(libraries=broken, toolkit=toolkit, nnal=None))
+        assert words in str(finding.actions[0])
+
+
+def test_without_a_container_the_driver_is_missing() -> None:
+    for container, words in ((None, "install the driver"), ("docker", "--device /dev/hisi_hdc")):
+        files = DeviceFiles(("/dev/davinci0",), ("/dev/hisi_hdc",), (), container)
+        (finding,) = rule("device-files").apply(known(device_files=files))
+        assert words in str(finding.actions[0])
 
 
 def test_a_missing_driver_library_is_mounted_not_sourced() -> None:

@@ -2,7 +2,6 @@
 """The doctor on the machine of the test: real ports, processes, imports, libraries, commands."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor import cann, host, packages, processes
 from vllm_ascend_bringup.tools.doctor.facts import (
     DeviceFiles,
@@ -161,7 +161,7 @@ def test_an_import_that_fails_says_its_last_line(tmp_path: Path) -> None:
 
 def test_an_import_that_kills_its_process(tmp_path: Path) -> None:
     result, origins = packages.import_vllm(overlay(tmp_path, "import os; os.abort()"))
-    assert result == Imported(None, None, f"killed by signal {int(signal.SIGABRT)}")
+    assert result == Imported(None, None, Text("killed by signal 6", "被信号 6 终止"))
     assert not isinstance(origins, Unknown)
 
 
@@ -177,7 +177,7 @@ def test_an_import_that_succeeds(tmp_path: Path) -> None:
 def test_an_import_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "IMPORT_SECONDS", 1.0)
     result, _ = packages.import_vllm(overlay(tmp_path, "import time; time.sleep(1234)"))
-    assert result == Imported(None, None, "no answer in 1 s")
+    assert result == Imported(None, None, Text("no answer in 1 s", "1 秒内没有响应"))
 
 
 def origin(machine: Machine, package: str) -> Origin:
@@ -232,7 +232,9 @@ def test_an_editable_install_is_known_by_its_folder() -> None:
 
 def test_this_host() -> None:
     machine = Machine()
-    assert host.read_cores(machine) == len(os.sched_getaffinity(0))
+    cores = host.read_cores(machine)
+    assert isinstance(cores, int)
+    assert 1 <= cores <= len(os.sched_getaffinity(0))
     memory, shared = host.read_memory(machine), host.read_shared_memory(machine)
     assert isinstance(memory, int)
     assert 0 < memory <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -287,6 +289,16 @@ def test_cores_within_a_containers_share(
     if quota:
         files[f"{GROUP}/cpu.max"] = quota
     assert host.read_cores(write(tmp_path, **files)) == expected
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("-1", 8), ("300000", 3), ("800000", 8)])
+def test_cores_in_the_older_layout(tmp_path: Path, quota: str, expected: int) -> None:
+    machine = write(tmp_path, **{
+        "proc/self/status": "Cpus_allowed_list:\t0-7\n",
+        f"{GROUP}/cpu/cpu.cfs_quota_us": f"{quota}\n",
+        f"{GROUP}/cpu/cpu.cfs_period_us": "100000\n",
+    })  # fmt: skip
+    assert host.read_cores(machine) == expected
 
 
 def test_what_is_not_there_is_unknown(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.facts import Component, Firmware, Library, Unknown
-from vllm_ascend_bringup.tools.doctor.machine import Machine
+from vllm_ascend_bringup.tools.doctor.machine import Machine, ended
 
 # libascendcl and libhccl are CANN's, libatb is NNAL's.
 LIBRARIES = ("libascendcl.so", "libhccl.so", "libatb.so")
@@ -74,11 +74,10 @@ def read_firmware(machine: Machine) -> Firmware | None:
 def load_library(machine: Machine, name: str) -> Library:
     """Whether the loader finds it and all that it needs, with the environment as it is."""
     answer = machine.run([machine.python, "-I", "-S", str(_PROBE), name], LIBRARY_SECONDS)
-    if answer.code is None:
-        return Library(name, f"no answer in {answer.seconds:.0f} s")
-    if answer.code < 0:
-        return Library(name, f"killed by signal {-answer.code}")
-    return Library(name, answer.output.strip().splitlines()[-1] if answer.code else None)
+    if answer.code == 0:
+        return Library(name, None)
+    said = answer.output.strip().splitlines()
+    return Library(name, said[-1] if answer.code == 1 and said else ended(answer))
 
 
 def _version(machine: Machine, file: str | Path, pattern: "re.Pattern[str]") -> str | None:

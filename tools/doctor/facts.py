@@ -82,10 +82,10 @@ class Component:
 
 @dataclass(frozen=True)
 class Library:
-    """A shared library in a process of its own. ``error``: None if it loads."""
+    """A shared library in a process of its own. ``error``: the loader's; None if it loads."""
 
     name: str
-    error: str | None
+    error: str | Text | None
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Imported:
 
     version: str | None
     file: str | None
-    error: str | None
+    error: str | Text | None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ _MEMORY_GROUPS = (
     ("memory.max", "memory.current", "memory.stat"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
 )
+_CPU_GROUP = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")  # one file in the newer layout
 _GROUPS = "/sys/fs/cgroup"
 
 
@@ -67,10 +68,11 @@ def read_cores(machine: Machine) -> int | Unknown:
     for part in match[1].split(","):
         first, _, last = part.partition("-")
         cores += int(last or first) - int(first) + 1
-    quota, period = (machine.text(f"{_GROUPS}/cpu.max") or "max 1").split()
-    if quota != "max":
-        cores = min(cores, max(1, int(quota) // int(period)))
-    return cores
+    both = machine.text(f"{_GROUPS}/cpu.max") or " ".join(
+        machine.text(f"{_GROUPS}/{name}") or "" for name in _CPU_GROUP
+    )
+    quota, period = (*map(_number, both.split()), None, None)[:2]
+    return min(cores, max(1, quota // period)) if quota and period else cores
 
 
 def _container(machine: Machine) -> str | None:

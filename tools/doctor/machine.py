@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.facts import Answer
 
 # After this long, a process that was killed is stuck in its driver, and no signal ends it.
@@ -72,6 +73,16 @@ class Machine:
         """End what still runs."""
         for process in tuple(self._running):
             _end(process)
+
+
+def ended(answer: Answer) -> Text:
+    """How a command ended that did not end well."""
+    if answer.code is None:
+        seconds = f"{answer.seconds:.0f}"
+        return Text(f"no answer in {seconds} s", f"{seconds} 秒内没有响应")
+    if answer.code < 0:
+        return Text(f"killed by signal {-answer.code}", f"被信号 {-answer.code} 终止")
+    return Text(f"exit code {answer.code}", f"退出码 {answer.code}")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

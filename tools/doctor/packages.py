@@ -21,7 +21,7 @@ from vllm_ascend_bringup.tools.doctor.facts import (
     Unknown,
 )
 from vllm_ascend_bringup.tools.doctor.import_vllm import MARK
-from vllm_ascend_bringup.tools.doctor.machine import Machine
+from vllm_ascend_bringup.tools.doctor.machine import Machine, ended
 
 # Importing it on an NPU starts its runtime; a minute is slow, two are no start at all.
 IMPORT_SECONDS = 120.0
@@ -90,8 +90,7 @@ def import_vllm(machine: Machine) -> tuple[Imported | Unknown, tuple[Origin, ...
         return _NO_VLLM, origins
     if len(lines) > 1:
         return Imported(**json.loads(lines[1])), origins
-    ended = f"no answer in {answer.seconds:.0f} s" if answer.code is None else _killed(answer.code)
-    return Imported(None, None, ended), origins
+    return Imported(None, None, ended(answer)), origins
 
 
 def read_triton(machine: Machine) -> tuple[str, ...]:
@@ -110,7 +109,7 @@ def read_ascend(origins: tuple[Origin, ...] | Unknown) -> AscendSource | Unknown
     if isinstance(origins, Unknown):
         return origins
     init = next((o.installed for o in origins if o.package == VLLM_ASCEND), None)
-    if init is None:
+    if init is None or init.endswith("/"):  # or a folder that an uninstallation left
         return _NO_ASCEND
     folder = Path(init).parent
     asks_for = {
@@ -168,10 +167,6 @@ def _editable(distribution: Distribution) -> str | None:
     if not content.get("dir_info", {}).get("editable"):
         return None
     return unquote(urlsplit(content["url"]).path)
-
-
-def _killed(code: int) -> str:
-    return f"killed by signal {-code}" if code < 0 else f"exited with code {code}"
 
 
 def _text(file: Path) -> str:

@@ -16,7 +16,6 @@ _SERVER = re.compile(
     r"^VLLM::|(^|/)vllm\0serve(\0|$)|\0vllm\.entrypoints\.(openai\.api_server|cli\.main)(\0|$)"
     r"|(^|/)mindieservice_daemon(\0|$)"
 )
-_UNSEEN = Text("of another user, or outside this container", "属于其他用户，或在容器之外")
 
 
 def read_listeners(machine: Machine) -> tuple[Listener, ...] | Unknown:
@@ -32,7 +31,7 @@ def read_listeners(machine: Machine) -> tuple[Listener, ...] | Unknown:
                 inodes[f"socket:[{fields[9]}]"] = int(fields[1].rpartition(":")[2], 16)
     holders = _holders(machine, set(inodes))
     found = {
-        port: Listener(port, holders.get(inode, Process(None, str(_UNSEEN))))
+        port: Listener(port, holders.get(inode, Process(None, "")))
         for inode, port in inodes.items()
     }
     return tuple(found[port] for port in sorted(found))

@@ -47,7 +47,7 @@ def _judge(
 
 
 def _evidence(library: Library) -> Evidence:
-    return Evidence(library.name, str(library.error), LOADS)
+    return Evidence(library.name, library.error or LOADS, LOADS)
 
 
 def _remedy(name: str, script: str, found: Component | None) -> Text:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.doctor.base import Evidence, Judgement, Rule, error
 from vllm_ascend_bringup.tools.doctor.facts import Answer, Npu
+from vllm_ascend_bringup.tools.doctor.machine import ended
 from vllm_ascend_bringup.tools.doctor.npu_smi import NPU_SMI_SECONDS
 
 _LOOK = Text(
@@ -22,11 +23,11 @@ _LOOK = Text(
 
 
 def _judge(smi: Answer, npus: tuple[Npu, ...] | None = None) -> Iterator[Judgement]:
+    last = (smi.output.strip().splitlines() or ["-"])[-1]
     if smi.code is None:
-        found = Text(f"no answer in {smi.seconds:.0f} s", f"{smi.seconds:.0f} 秒内没有响应")
+        found = ended(smi)
     elif smi.code:
-        last = (smi.output.strip().splitlines() or ["-"])[-1]
-        found = Text(f"exit code {smi.code}: {last}", f"退出码 {smi.code}：{last}")
+        found = Text("{how}: {last}", "{how}：{last}").format(how=ended(smi), last=last)
     elif npus is None:
         found = Text("an answer that lists no chip", "有输出，但没有列出芯片")
     else:

@@ -23,10 +23,9 @@ def _judge(
     imported: Imported | None = None,
     libraries: tuple[Library, ...] | None = None,
 ) -> Iterator[Judgement]:
-    errors = [imported.error] if imported else []
-    errors += [library.error for library in libraries or ()]
-    for text in errors:
-        if text is None or _WORDS not in text:
+    errors = [imported.error if imported else None, *(found.error for found in libraries or ())]
+    for text in map(str, errors):
+        if _WORDS not in text:
             continue
         match = _LIBRARY.search(text)
         library = Path(match[1]).name if match else "libgomp"
