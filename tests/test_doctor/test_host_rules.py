@@ -2,7 +2,7 @@
 """Rules about the host, its processes and ports, and about environment variables."""
 
 import pytest
-from doctor_kit import found, severities
+from doctor_kit import found, known, rule, severities
 
 from vllm_ascend_bringup.hardware import CHIPS
 from vllm_ascend_bringup.language import Text
@@ -119,6 +119,21 @@ def test_hccl_ports(port: int, tp: int, environ: dict[str, str], expected: list[
 )  # fmt: skip
 def test_hccl_environment(name: str, value: str, expected: list[str]) -> None:
     assert severities("hccl-environment", environ={name: value}) == expected
+
+
+def test_hccl_environment_states_the_range() -> None:
+    text = found("hccl-environment", environ={"HCCL_BUFFSIZE": "0", "HCCL_CONNECT_TIMEOUT": "1"})
+    assert text == (
+        "HCCL_CONNECT_TIMEOUT: 1 / a whole number from 120 to 7200\n"
+        "HCCL_BUFFSIZE: 0 / a whole number from 1"
+    )
+
+
+def test_omp_threads_says_how_many() -> None:
+    for name, share in (("OMP_NUM_THREADS", 1), ("VLLM_ASCEND_BRINGUP_THREADS", 4)):
+        facts = known(environ={name: "32"}, cores=16, request=Request(tp=4))
+        (finding,) = rule("omp-threads").apply(facts)
+        assert str(finding.actions[0]) == f"export {name}={share}"
 
 
 def test_a_310p_has_no_aiv() -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Machine:
     site: Sequence[str] = field(default_factory=lambda: tuple(sys.path))
     folder: Path = field(default_factory=Path.cwd)
     _running: "set[subprocess.Popen[bytes]]" = field(default_factory=set, init=False)
+    _stopped: threading.Event = field(default_factory=threading.Event, init=False)
 
     def file(self, path: str | Path) -> Path:
         """Where a file of the machine is."""
@@ -56,6 +58,8 @@ class Machine:
             env=dict(self.environ), cwd=self.folder, start_new_session=True,
         )  # fmt: skip
         self._running.add(process)
+        if self._stopped.is_set():  # between its start and the line above
+            _kill(process)
         output, code = b"", None
         try:
             output, _ = process.communicate(timeout=timeout)
@@ -70,9 +74,10 @@ class Machine:
         )
 
     def stop(self) -> None:
-        """End what still runs."""
+        """Kill what runs and what will be run; the threads that wait for it clear up after it."""
+        self._stopped.set()
         for process in tuple(self._running):
-            _end(process)
+            _kill(process)
 
 
 def ended(answer: Answer) -> Text:
@@ -85,9 +90,13 @@ def ended(answer: Answer) -> Text:
     return Text(f"exit code {answer.code}", f"退出码 {answer.code}")
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _kill(process: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    _kill(process)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_REAPED_SECONDS)
     if process.stdout:
