@@ -86,6 +86,13 @@ def test_firmware_and_driver() -> None:
     assert read_driver(answer("")) is None
 
 
+def test_why_a_chip_is_not_known() -> None:
+    for name, words in (("310B1", "does not support it"), ("970X", "no chip that this project")):
+        chip = read_chip(read_npus(answer(recorded("a2").replace("910B3", name))))
+        assert isinstance(chip, Unknown)
+        assert words in chip.reason.en
+
+
 @given(st.lists(st.sampled_from(PIECES), max_size=60).map("".join))
 def test_no_text_is_too_strange(text: str) -> None:
     npus = read_npus(answer(text))

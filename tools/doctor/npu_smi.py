@@ -91,13 +91,12 @@ def read_chip(npus: tuple[Npu, ...] | Unknown) -> Chip | Unknown:
     if isinstance(npus, Unknown):
         return npus
     name = npus[0].name
-    chip = chip_named(name)
-    if chip is None and unsupported_name(name):
+    if unsupported_name(name):
         return Unknown(Text(
             f"what holds for {name} is not known: vllm-ascend does not support it",
             f"没有 {name} 的相关信息：vllm-ascend 不支持该芯片",
         ))  # fmt: skip
-    return chip or Unknown(Text(
+    return chip_named(name) or Unknown(Text(
         f"{name} is no chip that this project knows", f"本项目不认识芯片 {name}"
     ))  # fmt: skip
 
