@@ -6,7 +6,13 @@ import sys
 
 import pytest
 
-from vllm_ascend_bringup.hardware import CHIPS, chip_of, installed_chip
+from vllm_ascend_bringup.hardware import (
+    CHIPS,
+    chip_named,
+    chip_of,
+    installed_chip,
+    unsupported_name,
+)
 from vllm_ascend_bringup.tools.vllm_server import CPU_ENVIRONMENT
 
 
@@ -20,6 +26,26 @@ def test_every_chip_is_found_by_its_id_and_by_its_device_type() -> None:
 
 def test_a_device_type_that_is_not_in_the_table_is_no_chip() -> None:
     assert chip_of("A6") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "id_"),
+    [
+        ("910B1", "a2"), ("910B4-1", "a2"), ("Ascend910B3", "a2"), ("A2G3", "a2"),
+        ("Ascend910", "a3"), ("910_9391", "a3"), ("310P3", "310p"), ("Ascend310P1", "310p"),
+        ("Ascend950PR", "950"),
+    ],
+)  # fmt: skip
+def test_what_npu_smi_calls_a_chip(name: str, id_: str) -> None:
+    assert chip_named(name) is CHIPS[id_]
+    assert not unsupported_name(name)
+
+
+@pytest.mark.parametrize("name", ["910", "910A", "910B", "Ascend910B", "910ProB", "310", "310B4"])
+def test_what_npu_smi_calls_an_unsupported_chip(name: str) -> None:
+    assert chip_named(name) is None
+    assert unsupported_name(name)
+    assert not unsupported_name("970")
 
 
 def test_what_chips_serve_in_and_execute() -> None:

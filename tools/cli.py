@@ -12,7 +12,7 @@ from rich.markup import escape
 from vllm_ascend_bringup import __version__
 from vllm_ascend_bringup.errors import BringupError
 from vllm_ascend_bringup.language import Text, language_of, said
-from vllm_ascend_bringup.tools.commands import catalogs, check_request, checkpoint, demo
+from vllm_ascend_bringup.tools.commands import catalogs, check_request, checkpoint, demo, doctor
 from vllm_ascend_bringup.tools.commands.options import HELP_LANGUAGE, in_help
 
 # sysexits.h: EX_SOFTWARE, an error that is ours and not the user's.
@@ -69,6 +69,7 @@ def _common(
 
 # In the order of a bring-up; what a subcommand does in English is its docstring.
 _COMMANDS = (
+    (doctor.doctor, "检查已安装的软硬件是否齐全、配套。"),
     (checkpoint.inspect, "说明这是什么模型、加载时会怎样处理；不读取权重内容。"),
     (checkpoint.audit, """将权重与将要运行它的 vLLM 模型类逐一比对；只读取文件头。
 

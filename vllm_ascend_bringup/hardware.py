@@ -5,6 +5,7 @@ Importing this module loads neither torch, vLLM nor vllm-ascend.
 """
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -105,3 +106,28 @@ def installed_chip() -> Chip | None:
 def chip_of(device_type: str) -> Chip | None:
     """The chip that vllm-ascend calls ``device_type``."""
     return next((chip for chip in _CHIPS if chip.device_type == device_type), None)
+
+
+# What npu-smi calls members of each: A2 910B1 to 910B4-1 and 910B2C (one HDK says a2g3), A3
+# Ascend910, 310P 310P3. First generation's 910B has no number after it. Sources: outputs in
+# vllm-ascend's issues, its setup.py (get_chip_type), and what docs/source/faqs.md supports.
+_NAMES = {
+    "a2": re.compile("910B[0-9].*|a2g3", re.IGNORECASE),
+    "a3": re.compile("Ascend910|910_93.*"),
+    "310p": re.compile("310P.*"),
+    "950": re.compile("950.*"),
+}
+_UNSUPPORTED = re.compile("310B.*|310|910|910A|910B|910(Pro|Premium).*")
+
+
+def chip_named(name: str) -> Chip | None:
+    """The chip that npu-smi calls ``name``; None for one that is not in CHIPS."""
+    bare = name if name == "Ascend910" else name.removeprefix("Ascend")
+    found = (id_ for id_, names in _NAMES.items() if names.fullmatch(bare))
+    return next((CHIPS[id_] for id_ in found), None)
+
+
+def unsupported_name(name: str) -> bool:
+    """Whether vllm-ascend does not support the chip that npu-smi calls ``name``."""
+    bare = name if name == "Ascend910" else name.removeprefix("Ascend")
+    return _UNSUPPORTED.fullmatch(bare) is not None

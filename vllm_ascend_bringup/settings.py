@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vllm_ascend_bringup.errors import SettingsError, listed
 from vllm_ascend_bringup.hardware import CHIPS
+from vllm_ascend_bringup.language import Text
 
 PREFIX = "VLLM_ASCEND_BRINGUP_"
 
@@ -21,6 +22,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "DECODE_ON": ("host", "device"),
 }
 _KNOWN = (*_CHOICES, "THREADS", "RECIPES", "PATCHES")
+_CORRECT = Text("set one of these or unset the variable", "请改为其中之一，或取消该变量")
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,12 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     unknown = sorted(set(given) - set(_KNOWN))
     if unknown:
         raise SettingsError(
-            f"unknown environment variable {PREFIX}{unknown[0]}",
-            "one of " + listed([PREFIX + name for name in _KNOWN]),
-            "correct its name or unset it",
+            Text(
+                f"unknown environment variable {PREFIX}{unknown[0]}",
+                f"未知的环境变量 {PREFIX}{unknown[0]}",
+            ),
+            _one_of(listed([PREFIX + name for name in _KNOWN])),
+            Text("correct its name or unset it", "请更正变量名或取消该变量"),
         )
     values = {name: _choice(name, given.get(name, choices[0])) for name, choices in
               _CHOICES.items()}  # fmt: skip
@@ -74,11 +79,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 def _choice(name: str, value: str) -> str:
     if value not in _CHOICES[name]:
-        raise SettingsError(
-            f"{PREFIX}{name}={value!r}",
-            "one of " + ", ".join(_CHOICES[name]),
-            "set one of these or unset the variable",
-        )
+        raise SettingsError(_set_to(name, value), _one_of(", ".join(_CHOICES[name])), _CORRECT)
     return value
 
 
@@ -87,8 +88,16 @@ def _threads(value: str) -> int | None:
         return None
     if not value.isdecimal() or int(value) == 0:
         raise SettingsError(
-            f"{PREFIX}THREADS={value!r}",
-            "auto, or a positive whole number of threads",
-            "set one of these or unset the variable",
+            _set_to("THREADS", value),
+            Text("auto, or a positive whole number of threads", "auto，或表示线程数的正整数"),
+            _CORRECT,
         )
     return int(value)
+
+
+def _set_to(name: str, value: str) -> Text:
+    return Text(f"{PREFIX}{name}={value!r}", f"{PREFIX}{name}={value!r}")
+
+
+def _one_of(names: str) -> Text:
+    return Text(f"one of {names}", f"{names} 之一")
