@@ -190,7 +190,9 @@ def test_a_folder_in_the_current_directory_hides_the_installed_package(tmp_path:
     # A torch that fails at once saves the seconds that importing vLLM takes.
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "torch.py").write_text("raise ImportError\n")
-    path = os.pathsep.join([str(tmp_path / "elsewhere"), os.environ.get("PYTHONPATH", "")])
+    # An empty entry would be the current folder.
+    more = filter(None, [os.environ.get("PYTHONPATH")])
+    path = os.pathsep.join([str(tmp_path / "elsewhere"), *more])
     environ = {**os.environ, "PYTHONPATH": path}
     real = origin(Machine(environ=environ), "vllm")
     assert real.here == real.installed
