@@ -33,7 +33,7 @@ from vllm_ascend_bringup.tools.plan.environment import environment
 from vllm_ascend_bringup.tools.plan.flags import Decided, defaults, flags
 from vllm_ascend_bringup.tools.plan.graphs import choose_graphs
 from vllm_ascend_bringup.tools.plan.kv_cache import KvCache, kv_cache
-from vllm_ascend_bringup.tools.plan.layout import layouts
+from vllm_ascend_bringup.tools.plan.layout import is_clean, layouts
 from vllm_ascend_bringup.tools.plan.memory import BATCHED_TOKENS, memory
 from vllm_ascend_bringup.tools.plan.nodes import node_flags, ray_cluster
 from vllm_ascend_bringup.tools.plan.served import Served, read_served
@@ -44,6 +44,8 @@ __all__ = ["Plan", "PlanRequest", "make_plan"]
 _NEWEST = "0.26.0rc1"
 # vllm-ascend's script for an attention operator of small batches was there until this one.
 _WITHOUT_SCRIPT = Version("0.20")
+# Tokens of a context that is worth a server, where nobody has asked for a length.
+_SHORTEST = 4096
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,23 @@ def make_plan(request: PlanRequest) -> Plan:
         for layout in layouts(served, request)
     ]  # fmt: skip
     usual = min(limit, DEPLOYMENTS[request.device].length or limit)
-    length = request.max_model_len or usual
-    trial = next((t for t in trials if t.fits(length)), None)
-    if trial is None:
-        trial = max(trials, key=lambda t: t.largest(usual))
-        length = request.max_model_len or trial.largest(usual) or usual
+    trial, length = _choose(trials, request.max_model_len, usual)
     return _plan(trial, trials, length, limit, version)
+
+
+def _choose(trials: list[Trial], asked: int | None, usual: int) -> tuple[Trial, int]:
+    """The first layout that fits ``asked`` tokens; without that, a clean one with less than the
+    ``usual`` context rather than one that is not clean. If none fits, that which lacks least.
+    """
+    clean = [t for t in trials if is_clean(t.served, t.layout.tp)]
+    for group in (trials,) if asked else (clean, trials):
+        if found := next((t for t in group if t.fits(asked or usual)), None):
+            return found, asked or usual
+        best = max(group, key=lambda t: t.largest(usual), default=None)
+        if not asked and best and best.largest(usual) >= min(usual, _SHORTEST):
+            return best, best.largest(usual)
+    least = max(trials, key=lambda t: t.memory(asked or usual).free_bytes)
+    return least, asked or least.largest(usual) or usual
 
 
 def _plan(trial: Trial, trials: list[Trial], length: int, limit: int, version: Version) -> Plan:
@@ -141,7 +154,7 @@ def _plan(trial: Trial, trials: list[Trial], length: int, limit: int, version: V
         defaults=defaults(decided),
         commands=tuple(_commands(request, layout, chosen)),
         recipes=tuple(_recipes(trial, variables, length, version)),
-        advice=() if fits else advice(served, request, capacity, length),
+        advice=() if fits else advice(served, request, capacity, trial.memory(length)),
         notes=notes(
             served, request, layout, capacity, length, larger.layout if larger else None, version
         ),

@@ -5,19 +5,26 @@ from packaging.version import Version
 
 from vllm_ascend_bringup.hardware import CHIPS, DEPLOYMENTS, MLA_GRAPH_HEADS
 from vllm_ascend_bringup.language import Text
-from vllm_ascend_bringup.tools.plan.base import Capacity, Layout, PlanRequest
+from vllm_ascend_bringup.tools.plan.base import Capacity, Layout, Memory, PlanRequest
+from vllm_ascend_bringup.tools.plan.memory import size
 from vllm_ascend_bringup.tools.plan.served import Served
 
 # Requests at a time for which the attention operator of small batches matters.
 _SMALL_BATCH = 16
 _WITHOUT_SCRIPT = Version("0.20")
+_BEFORE_THE_CACHE = ("weights", "activations", "masks", "communicators", "runtime")
 
 
 def advice(
-    served: Served, request: PlanRequest, capacity: Capacity, length: int
+    served: Served, request: PlanRequest, capacity: Capacity, memory: Memory
 ) -> tuple[Text, ...]:
-    """For a plan in which not one request of ``length`` fits; the cheapest first."""
-    found = []
+    """For a plan in which not one request of its length fits; the cheapest first."""
+    beside = sum(part.bytes for part in memory.parts if part.id in _BEFORE_THE_CACHE)
+    found = [
+        Text("{taken} is taken before the KV cache, of {usable} that vLLM may use",
+             "KV cache 之前已占用 {taken}，而 vLLM 可用 {usable}")
+        .format(taken=size(beside), usable=size(memory.usable_bytes))
+    ]  # fmt: skip
     if capacity.largest_length:
         found.append(
             Text("a context of at most {n} tokens: --max-model-len {n}",

@@ -33,6 +33,7 @@ XLITE = frozenset({
 })  # fmt: skip
 # From here on vllm-ascend no longer prunes capture sizes (pull request 9962).
 _UNCOUNTED = Version("0.21.0rc1")
+_LARGEST = candidates()[-1]
 _GUIDE = "vllm-ascend docs: user_guide/feature_guide/graph_mode.md"
 _310P_GUIDE = "vllm-ascend docs: tutorials/hardwares/310p.md"
 _MLA_FAQ = "vllm-ascend docs: faqs.md"
@@ -81,13 +82,17 @@ def choose_graphs(
     if shared:
         kept = full_budget(load, request.stream_quota).kept
         return _shared(sizes, kept, request.stream_quota, piecewise)
+    # A batch larger than the largest size would run eagerly.
+    explicit = sizes[-1] < min(concurrency, _LARGEST)
+    if explicit:
+        sizes = (*sizes, min(concurrency, _LARGEST))
     reason = Text(
         "one graph of the whole model for each batch size of decoding, so that streams are no "
         "limit; piecewise graphs of this layout would keep {kept} of {all} sizes",
         "decode 的每个 batch 大小各捕获一张整图，不受 stream 数量限制；"
         "该并行方式下 PIECEWISE 只能保留 {all} 个大小中的 {kept} 个",
     ).format(kept=min(budget.kept, len(candidates())), all=len(candidates()))
-    return Graphs(FULL_DECODE_ONLY, sizes, False, reason, _GUIDE, piecewise)
+    return Graphs(FULL_DECODE_ONLY, sizes, explicit, reason, _GUIDE, piecewise)
 
 
 def _shared(sizes: tuple[int, ...], kept: int, quota: int, piecewise: dict[str, int]) -> Graphs:

@@ -91,8 +91,13 @@ def _shares(served: Served, tp: int, decode_cp: int) -> bool:
     return decode_cp == 1 or (tp >= heads * decode_cp and (tp // heads) % decode_cp == 0)
 
 
+def is_clean(served: Served, tp: int) -> bool:
+    """Whether `bringup inspect --tp` has nothing to say about this size."""
+    return not _findings(served, tp)
+
+
 def _clean(served: Served, sizes: list[int]) -> list[int]:
-    return [size for size in sizes if not _findings(served, size)]
+    return [size for size in sizes if is_clean(served, size)]
 
 
 def _breaks(served: Served, tp: int) -> bool:
