@@ -225,8 +225,10 @@ def test_what_vllm_ascend_measured(tmp_path: Path) -> None:
     """Of a start of a model with 1.14 GiB of weights, the log of pull request 8289 has 0.22 GiB of
     activations, 0.13 of other memory, 0.04 of graphs, and 53.46 GiB for the KV cache.
     """
-    small = {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
-             "num_attention_heads": 16, "tie_word_embeddings": True}  # fmt: skip
+    small: dict[str, Any] = {
+        "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
+        "num_attention_heads": 16, "tie_word_embeddings": True,
+    }  # fmt: skip
     folder = write_model(tmp_path / "m", "Qwen3-8B", **small)
     plan = make_plan(
         PlanRequest(folder, "a2", concurrency=256, card_memory=round(61.27 * GIB),

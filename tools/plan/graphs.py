@@ -24,11 +24,11 @@ from vllm_ascend_bringup.tools.plan.capture import (
 from vllm_ascend_bringup.tools.plan.environment import issued_by_vector_cores
 from vllm_ascend_bringup.tools.plan.served import Served
 
-# Architectures of the adapters in vllm_ascend/xlite/xlite.py.
+# Architectures of the adapters in vllm_ascend/xlite/xlite.py, until 0.26.0rc1; later ones have
+# DeepSeek-V3's and GLM-5's too.
 XLITE = frozenset({
     "LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Qwen3VLForConditionalGeneration",
     "Qwen3MoeForCausalLM", "Qwen3VLMoeForConditionalGeneration", "Glm4MoeForCausalLM",
-    "DeepseekV3ForCausalLM", "DeepseekV32ForCausalLM", "GlmMoeDsaForCausalLM",
     "MiniMaxM2ForCausalLM",
 })  # fmt: skip
 # From here on vllm-ascend no longer prunes capture sizes (pull request 9962).
