@@ -5,12 +5,16 @@ The numbers are those of the published config.json files.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sparse_checkpoint import make_header, write_shard
 
+from vllm_ascend_bringup.tools.plan.base import Plan
+
+PlannedModel = Callable[..., Path]
 Shape = tuple[int, ...]
 
 _QWEN3 = {
@@ -70,6 +74,20 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
         "routed_scaling_factor": 2.5, "norm_topk_prob": True,
     },
 }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def planned_model(tmp_path_factory: pytest.TempPathFactory) -> PlannedModel:
+    """``planned_model(name)``, or ``planned_model(name, "W8A8_DYNAMIC")``; written once."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def write(name: str, quantized: str | None = None) -> Path:
+        path = folder / f"{name}{'-' + quantized if quantized else ''}"
+        if path.exists():
+            return path
+        return write_model(path, name, dtype="I8" if quantized else "BF16", quantized=quantized)
+
+    return write
 
 
 def write_model(
@@ -168,3 +186,17 @@ def _mla(start: str, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
     yield start + "kv_a_layernorm.weight", (latent,)
     yield start + "kv_b_proj.weight", (heads * (nope + value), latent)
     yield start + "o_proj.weight", (hidden, heads * value)
+
+
+def value(plan: Plan, name: str) -> str | None:
+    """Of a flag."""
+    return next(setting.value for setting in plan.flags if setting.name == name)
+
+
+def names(plan: Plan) -> set[str]:
+    """Of the flags."""
+    return {setting.name for setting in plan.flags}
+
+
+def environment(plan: Plan) -> dict[str, str | None]:
+    return {setting.name: setting.value for setting in plan.environment}

@@ -11,7 +11,8 @@ from vllm_ascend_bringup.tools.plan.served import Served
 
 # Requests at a time for which the attention operator of small batches matters.
 _SMALL_BATCH = 16
-_WITHOUT_SCRIPT = Version("0.20")
+# vllm-ascend had a script for an attention operator of small batches until before this one.
+WITHOUT_SCRIPT = Version("0.20")
 _BEFORE_THE_CACHE = ("weights", "activations", "masks", "communicators", "runtime")
 
 
@@ -92,14 +93,14 @@ def notes(
                  "supported with it",
                  "上下文并行：不要将 cudagraph_mode 设为 FULL，该组合尚未完全支持")
         )  # fmt: skip
-    if _linear(served):
+    if served.linear_attention:
         found.append(
             Text(
                 "caches of its linear attention layers are not counted", "线性注意力层的缓存未计入"
             )
         )
     small = request.concurrency <= _SMALL_BATCH and not CHIPS[request.device].fractal_attention
-    if small and version >= _WITHOUT_SCRIPT:
+    if small and version >= WITHOUT_SCRIPT:
         found.append(
             Text("small batches: pa_shape_list in --additional-config names batch sizes for which "
                  "another attention operator may be faster; never beside the operator that "
@@ -114,8 +115,3 @@ def notes(
              "激活值、图与缓冲区均为估算：实际容量请用 `bringup validate` 确认")
     )  # fmt: skip
     return tuple(found)
-
-
-def _linear(served: Served) -> bool:
-    kinds = served.text.get("layer_types")
-    return isinstance(kinds, list) and "linear_attention" in kinds

@@ -15,6 +15,7 @@ from vllm_ascend_bringup.tools.plan.served import COMPRESSED, Served
 
 _310P = "vllm-ascend docs: tutorials/hardwares/310p.md"
 _DOCS = "vllm-ascend docs: "
+_LINEAR = "vllm/model_executor/layers/linear.py: QKVParallelLinear"
 _CHIPS = "vllm_ascend_bringup/hardware.py: CHIPS"
 
 
@@ -69,7 +70,7 @@ def _parallel(decided: Decided) -> list[Setting]:
     )
     if not decided.served.weights:
         whole = Text("the weights were saved for this many ranks", "权重即按该 rank 数保存")
-    found = [Setting("--tensor-parallel-size", str(layout.tp), whole, "bringup inspect --tp")]
+    found = [Setting("--tensor-parallel-size", str(layout.tp), whole, _LINEAR)]
     if layout.pp > 1:
         reason = Text("layers are divided by nodes, so that tensor parallelism stays within one",
                       "按节点切分层，使张量并行保持在节点内")  # fmt: skip
@@ -79,6 +80,11 @@ def _parallel(decided: Decided) -> list[Setting]:
         reason = Text("the other cards serve requests of their own", "其余卡各自处理不同的请求")
         source = _DOCS + "tutorials/models/DeepSeek-V3.1.md"
         found.append(Setting("--data-parallel-size", str(layout.dp), reason, source))
+    return found
+
+
+def _sharing(decided: Decided) -> list[Setting]:
+    layout, found = decided.layout, []
     if layout.decode_cp > 1:
         reason = Text("ranks share the KV cache of a request instead of each having a copy",
                       "各 rank 分摊同一请求的 KV cache，而不是各存一份")  # fmt: skip
@@ -102,7 +108,7 @@ def _memory(decided: Decided) -> list[Setting]:
                   "KV cache 至少要容纳一次的长度；不采用模型自带的默认值")  # fmt: skip
     source = _310P if CHIPS[decided.device].fractal_attention else _DOCS + "faqs.md"
     return [
-        Setting("--gpu-memory-utilization", f"{decided.memory_utilization:.2f}",
+        Setting("--gpu-memory-utilization", f"{decided.memory_utilization:g}",
                 Text("vLLM's share of a card; the rest is for graphs and what it does not count",
                      "vLLM 可用的显存比例；其余留给图以及未计入的部分"), source),
         Setting("--max-num-seqs", str(decided.concurrency),
@@ -113,12 +119,16 @@ def _memory(decided: Decided) -> list[Setting]:
 
 
 def _dtype(decided: Decided) -> list[Setting]:
-    chip, dtype = CHIPS[decided.device], decided.served.model.dtype
-    if len(chip.dtypes) > 1 and dtype in chip.dtypes:
+    chip, served = CHIPS[decided.device], decided.served
+    if len(chip.dtypes) > 1 and served.model.dtype in chip.dtypes:
         return []
     reason = Text("{chip} serves {dtypes}", "{chip} 支持 {dtypes}")
     reason = reason.format(chip=chip.title, dtypes=", ".join(chip.dtypes))
-    return [Setting("--dtype", chip.dtypes[0], reason, _CHIPS)]
+    found = [Setting("--dtype", chip.dtypes[0], reason, _CHIPS)]
+    if served.linear_attention:
+        source = _DOCS + "tutorials/models/Qwen3.5-Dense.md"
+        found.append(Setting("--mamba-ssm-cache-dtype", chip.dtypes[0], reason, source))
+    return found
 
 
 def _weights(decided: Decided) -> list[Setting]:
@@ -162,8 +172,8 @@ def _additional(decided: Decided) -> list[Setting]:
     reason, source = Text("", ""), ""
     if CHIPS[decided.device].fractal_attention:
         content["ascend_compilation_config"] = {"fuse_norm_quant": False}
-        reason = Text("the chip has no operator that fuses norm and quantization",
-                      "该芯片没有融合归一化与量化的算子")  # fmt: skip
+        reason = Text("norm and quantization are not fused on this chip",
+                      "该芯片不融合归一化与量化")  # fmt: skip
         source = _310P
     if decided.xlite:
         content["xlite_graph_config"] = {"enabled": True}
@@ -176,5 +186,5 @@ def _additional(decided: Decided) -> list[Setting]:
 
 
 _SUBJECTS: tuple[Callable[[Decided], list[Setting]], ...] = (
-    _parallel, _memory, _dtype, _weights, _capture, _additional
+    _parallel, _sharing, _memory, _dtype, _weights, _capture, _additional
 )  # fmt: skip

@@ -22,7 +22,7 @@ def layouts(served: Served, request: PlanRequest) -> list[Layout]:
     Without ``request.cards`` as few cards as possible are used; with it, all of them, if need be
     for requests of their own (data parallelism).
     """
-    _check_nodes(request)
+    _check_kinds(request)
     sizes = _tensor_parallel_sizes(served, request)
     found = [layout for tp in sizes for layout in _around(tp, served, request)]
     if request.tp is None and request.cards is None and request.nodes == 1:
@@ -122,9 +122,15 @@ def _check_size(served: Served, tp: int, most: int) -> None:
         )  # fmt: skip
 
 
-def _check_nodes(request: PlanRequest) -> None:
+def _check_kinds(request: PlanRequest) -> None:
     chip, kinds = CHIPS[request.device], DEPLOYMENTS[request.device].parallel
-    if request.nodes > 1 and kinds == {"tp"}:
+    if kinds == {"tp"} and request.decode_cp > 1:
+        raise PlanError(
+            Text("context parallelism on {chip}", "{chip} 上的上下文并行").format(chip=chip.title),
+            Text("tensor parallelism only", "仅张量并行"),
+            Text("leave --dcp out", "去掉 --dcp"),
+        )
+    if kinds == {"tp"} and request.nodes > 1:
         raise PlanError(
             Text("{n} nodes of {chip}", "{n} 个 {chip} 节点")
             .format(n=request.nodes, chip=chip.title),

@@ -70,6 +70,12 @@ class Served:
         """As transformers says it."""
         return self.text.get("is_encoder_decoder") is True
 
+    @property
+    def linear_attention(self) -> bool:
+        """Whether some layers keep a state of one size instead of tokens."""
+        kinds = self.text.get("layer_types")
+        return isinstance(kinds, list) and "linear_attention" in kinds
+
     def number(self, *names: str) -> int:
         """The first of these settings that is a number, 0 if none is."""
         found = (self.text.get(name) for name in names)
