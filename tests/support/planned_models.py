@@ -5,7 +5,7 @@ The numbers are those of the published config.json files.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +91,16 @@ def planned_model(tmp_path_factory: pytest.TempPathFactory) -> PlannedModel:
 
 
 def write_model(
-    folder: Path, name: str, *, dtype: str = "BF16", quantized: str | None = None, **changes: Any
-) -> Path:
+    folder: Path, name: str, *, dtype: str = "BF16", quantized: str | None = None,
+    tensors: Sequence[tuple[str, Shape]] = (), **changes: Any,
+) -> Path:  # fmt: skip
     """``dtype``: of projections in the shard. ``quantized``: their type for ModelSlim, if any.
-    ``changes``: of the config.
+    ``tensors``: more of them. ``changes``: of the config.
     """
     config = {**CONFIGS[name], **changes}
     stored = [
         (tensor, dtype if "_proj" in tensor else "BF16", shape)
-        for tensor, shape in tensors_of(config)
+        for tensor, shape in (*tensors_of(config), *tensors)
     ]
     write_config(folder, config)
     write_shard(folder / "model.safetensors", make_header(stored))

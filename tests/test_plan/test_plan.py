@@ -299,3 +299,19 @@ def test_the_version_is_the_newest_that_plans_are_checked_with(
     ]  # fmt: skip
     assert docker.note
     assert "--privileged=true" in docker.note.en
+
+
+def test_what_does_not_fit_is_planned_as_near_as_it_comes(planned_model: PlannedModel) -> None:
+    plan = make_plan(PlanRequest(planned_model("Qwen3-235B-A22B"), "a2"))
+    assert not plan.fits
+    assert plan.layout.ranks == 8
+    assert any("--nodes 2" in advice.en for advice in plan.advice)
+    assert make_plan(PlanRequest(planned_model("Qwen3-235B-A22B"), "a2", nodes=2)).fits
+
+
+def test_layers_for_multi_token_prediction_are_not_loaded(tmp_path: Path) -> None:
+    plain = write_model(tmp_path / "m", "Qwen3-8B", num_hidden_layers=2)
+    layer = [(f"model.layers.2.{name}.weight", (4096, 4096)) for name in ("eh_proj", "enorm")]
+    more = write_model(tmp_path / "n", "Qwen3-8B", tensors=layer, num_hidden_layers=2)
+    plans = [make_plan(PlanRequest(folder, "a2")) for folder in (plain, more)]
+    assert plans[0].memory.part("weights") == plans[1].memory.part("weights")
