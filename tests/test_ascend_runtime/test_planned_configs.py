@@ -93,7 +93,7 @@ def test_vllm_ascend_takes_the_plan(
     assert parallel.worker_cls == worker
     assert config.model_config.max_model_len == plan.max_model_len
     assert config.model_config.quantization == ("ascend" if quantized else None)
-    assert config.scheduler_config.max_num_seqs == plan.concurrency
+    assert config.scheduler_config.max_num_seqs == -(-plan.concurrency // plan.layout.dp)
     # What the plan left out, and counted on.
     assert config.scheduler_config.max_num_batched_tokens == BATCHED_TOKENS
     assert config.scheduler_config.enable_chunked_prefill

@@ -220,6 +220,13 @@ def test_environment(planned_model: PlannedModel) -> None:
     assert nodes["GLOO_SOCKET_IFNAME"] == nodes["TP_SOCKET_IFNAME"] == "$NIC"
 
 
+def test_data_parallel_ranks_share_the_requests(planned_model: PlannedModel) -> None:
+    plan = make_plan(PlanRequest(planned_model("Qwen3-8B"), "a2", cards=8, concurrency=100))
+    assert plan.layout == Layout(1, dp=8)
+    assert value(plan, "--max-num-seqs") == "13"
+    assert plan.graphs.sizes == (1, 2, 4, 8, 13)
+
+
 def test_one_model_on_several_nodes_is_rays(planned_model: PlannedModel) -> None:
     plan = make_plan(PlanRequest(planned_model("Qwen3-32B"), "a2", nodes=2))
     assert value(plan, "--distributed-executor-backend") == "ray"

@@ -41,8 +41,8 @@ def make_plan(request: PlanRequest) -> Plan:
     check_chip(served, request)
     limit = context_limit(served, request)
     trials = [
-        Trial(served, layout, request, choose_graphs(served, layout, request, request.concurrency,
-              version), kv_cache(served, layout, request.device))
+        Trial(served, layout, request, choose_graphs(served, layout, request, version),
+              kv_cache(served, layout, request.device))
         for layout in layouts(served, request)
     ]  # fmt: skip
     usual = min(limit, DEPLOYMENTS[request.device].length or limit)

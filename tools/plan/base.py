@@ -64,6 +64,10 @@ class Layout:
         """NPUs of each node."""
         return self.ranks // self.nodes
 
+    def share(self, requests: int) -> int:
+        """Of so many requests at a time, those of one data-parallel rank."""
+        return -(-requests // self.dp)
+
     @property
     def ray(self) -> bool:
         """Whether Ray starts the ranks: where one model is on several nodes."""

@@ -111,9 +111,9 @@ def _memory(decided: Decided) -> list[Setting]:
         Setting("--gpu-memory-utilization", f"{decided.memory_utilization:g}",
                 Text("vLLM's share of a card; the rest is for graphs and what it does not count",
                      "vLLM 可用的显存比例；其余留给图以及未计入的部分"), source),
-        Setting("--max-num-seqs", str(decided.concurrency),
-                Text("requests at a time; also the largest batch that is captured",
-                     "同时处理的请求数，也是捕获的最大 batch"), source),
+        Setting("--max-num-seqs", str(decided.layout.share(decided.concurrency)),
+                Text("requests at a time on a data-parallel rank; also the largest batch captured",
+                     "每个数据并行 rank 同时处理的请求数，也是捕获的最大 batch"), source),
         Setting("--max-model-len", str(decided.max_model_len), length, source),
     ]  # fmt: skip
 

@@ -39,13 +39,11 @@ _310P_GUIDE = "vllm-ascend docs: tutorials/hardwares/310p.md"
 _MLA_FAQ = "vllm-ascend docs: faqs.md"
 
 
-def choose_graphs(
-    served: Served, layout: Layout, request: PlanRequest, concurrency: int, version: Version
-) -> Graphs:
+def choose_graphs(served: Served, layout: Layout, request: PlanRequest, version: Version) -> Graphs:
     """Raises PlanError if xlite's graphs are asked for where they are not to be had."""
     if request.xlite:
         _check_xlite(served, layout, request)
-    groups = Load(1, tp=layout.tp, dp=layout.dp).groups
+    concurrency = layout.share(request.concurrency)
     deployment = DEPLOYMENTS[request.device]
     load = Load(
         served.model.layers, tp=layout.tp, dp=layout.dp, decode_cp=layout.decode_cp,
@@ -68,17 +66,8 @@ def choose_graphs(
     if served.encoder_decoder:
         return _encoder_decoder(sizes, budget.kept, shared, piecewise, version)
     if deployment.graphs is not None:
-        across = groups > 0
-        chosen = few_up_to(concurrency, deployment.graphs) if across else powers_up_to(concurrency)
-        reason = Text("one rank: powers of two up to the concurrency",
-                      "单个 rank：取 2 的幂直至并发数")  # fmt: skip
-        if across:
-            reason = Text(
-                "event ids limit graphs between ranks to {n}; the chip's guide has them for 64 "
-                "layers",
-                "event id 的数量将多个 rank 之间的图限制为 {n} 个；芯片指南中 64 层模型即为此数",
-            ).format(n=deployment.graphs)
-        return Graphs(FULL_DECODE_ONLY, chosen, True, reason, _310P_GUIDE, piecewise)
+        few = deployment.graphs if load.groups else None
+        return _limited_by_events(concurrency, few, piecewise)
     if shared:
         kept = full_budget(load, request.stream_quota).kept
         return _shared(sizes, kept, request.stream_quota, piecewise)
@@ -93,6 +82,21 @@ def choose_graphs(
         "该并行方式下 PIECEWISE 只能保留 {all} 个大小中的 {kept} 个",
     ).format(kept=min(budget.kept, len(candidates())), all=len(candidates()))
     return Graphs(FULL_DECODE_ONLY, sizes, explicit, reason, _GUIDE, piecewise)
+
+
+def _limited_by_events(concurrency: int, few: int | None, piecewise: dict[str, int]) -> Graphs:
+    """``few``: graphs that can be captured, None on one rank."""
+    if few is None:
+        reason = Text("one rank: powers of two up to the concurrency",
+                      "单个 rank：取 2 的幂直至并发数")  # fmt: skip
+        sizes = powers_up_to(concurrency)
+        return Graphs(FULL_DECODE_ONLY, sizes, True, reason, _310P_GUIDE, piecewise)
+    reason = Text(
+        "event ids limit graphs between ranks to {n}; the chip's guide has them for 64 layers",
+        "event id 的数量将多个 rank 之间的图限制为 {n} 个；芯片指南中 64 层模型即为此数",
+    ).format(n=few)
+    sizes = few_up_to(concurrency, few)
+    return Graphs(FULL_DECODE_ONLY, sizes, True, reason, _310P_GUIDE, piecewise)
 
 
 def _shared(sizes: tuple[int, ...], kept: int, quota: int, piecewise: dict[str, int]) -> Graphs:

@@ -52,7 +52,7 @@ def kv_cache(served: Served, layout: Layout, device: str) -> KvCache:
         latent = served.number("kv_lora_rank"), served.number("qk_rope_head_dim")
         elements = sum(latent) + served.number("index_head_dim")
         formula = Text(
-            "{elements} elements of latent x {size} bytes", "latent {elements} 个元素 x {size} 字节"
+            "{elements} elements of latent x {size} bytes", "隐向量 {elements} 个元素 x {size} 字节"
         ).format(elements=elements, size=ITEMSIZE)
     else:
         heads = max(1, model.kv_heads // layout.tp)

@@ -116,7 +116,7 @@ def _activations(served: Served, layout: Layout, concurrency: int) -> Part:
         inner = top * (2 * model.hidden_size + 3 * columns // (layout.tp if layout.dp == 1 else 1))
     elements = 4 * model.hidden_size + heads * model.head_size + inner
     layer = BATCHED_TOKENS * elements * ITEMSIZE
-    requests = -(-concurrency // layout.dp)
+    requests = layout.share(concurrency)
     logits = requests * vocabulary_rows(served) * _LOGIT
     formula = Text(
         "estimate, the larger of {tokens} tokens x {elements} elements x {size} bytes and "
