@@ -9,7 +9,7 @@ projections are whole on each. vLLM pads the vocabulary to a multiple of 64, whi
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vllm_ascend_bringup.checkpoint import TensorInfo
@@ -22,7 +22,7 @@ DECODED_BYTES = 2
 # (ReplicatedLinear in vllm/model_executor/models/deepseek_v2.py).
 _REPLICATED = re.compile(r"\.(gate|router|q_a_proj|kv_a_proj_with_mqa)\.weight$")
 _KV_PROJECTION = re.compile(r"\.(k_proj|v_proj)\.weight$")
-_EXPERT = re.compile(r"\.experts\.")
+_EXPERT = ".experts."
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|tok_embeddings)\.weight$")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.weight$")
 
@@ -88,11 +88,13 @@ def weight_bytes(
 
 
 def _split(tensor: TensorInfo) -> str:
-    splits: Mapping[str, bool] = {
-        "by_experts": bool(_EXPERT.search(tensor.name)),
-        "whole": len(tensor.shape) < 2 or bool(_REPLICATED.search(tensor.name)),
-        "by_kv_heads": bool(_KV_PROJECTION.search(tensor.name)),
-        "first": bool(_EMBEDDING.search(tensor.name)),
-        "last": bool(_HEAD.search(tensor.name)),
-    }
-    return next((name for name, applies in splits.items() if applies), "by_ranks")
+    name = tensor.name
+    if _EXPERT in name:  # of a large model almost all
+        return "by_experts"
+    if len(tensor.shape) < 2 or _REPLICATED.search(name):
+        return "whole"
+    if _KV_PROJECTION.search(name):
+        return "by_kv_heads"
+    if _EMBEDDING.search(name):
+        return "first"
+    return "last" if _HEAD.search(name) else "by_ranks"

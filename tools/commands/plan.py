@@ -73,8 +73,8 @@ def plan(
         float | None,
         typer.Option(
             help=in_help(
-                "Memory of one NPU in GiB, as `npu-smi info` shows it.",
-                "单个 NPU 的显存，单位 GiB，见 `npu-smi info`。",
+                "Memory of one NPU in GiB, less what its driver keeps.",
+                "单个 NPU 的显存，单位 GiB，不含驱动占用。",
             )
         ),
     ] = None,
