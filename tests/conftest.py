@@ -17,6 +17,7 @@ from ascend_runtime import (  # noqa: F401 (fixtures)
 from ascend_source import source  # noqa: F401 (a fixture)
 from check_format import check_format  # noqa: F401 (a fixture)
 from emulation_kit import install, torch_npu  # noqa: F401 (fixtures)
+from planned_models import planned_model  # noqa: F401 (a fixture)
 from torch.utils._device import _device_constructors
 
 from vllm_ascend_bringup.checkpoint import read_checkpoint

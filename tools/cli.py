@@ -12,7 +12,14 @@ from rich.markup import escape
 from vllm_ascend_bringup import __version__
 from vllm_ascend_bringup.errors import BringupError
 from vllm_ascend_bringup.language import Text, language_of, said
-from vllm_ascend_bringup.tools.commands import catalogs, check_request, checkpoint, demo, doctor
+from vllm_ascend_bringup.tools.commands import (
+    catalogs,
+    check_request,
+    checkpoint,
+    demo,
+    doctor,
+    plan,
+)
 from vllm_ascend_bringup.tools.commands.options import HELP_LANGUAGE, in_help
 
 # sysexits.h: EX_SOFTWARE, an error that is ours and not the user's.
@@ -77,6 +84,7 @@ _COMMANDS = (
     """),
     (checkpoint.new, "根据权重文件头，为新架构起草配方及其测试。"),
     (catalogs.patches, "列出对 vLLM 的补丁，以及它们是否适用于已安装的版本。"),
+    (plan.plan, "说明能否放下，并给出确切的启动命令及每个参数的理由。"),
     (checkpoint.convert, """把低精度权重改写为普通的 bf16 或 fp16，任何框架都能加载。
 
     中途被终止后，再次执行同一命令会从中断处继续。它看不出来的是：加载结果的模型类要的是否正是这些张量名。
