@@ -3,6 +3,7 @@
 
 Findings are ordered by how much their best line says (Says), then by what comes first in the log:
 a reason before a fault, a fault before a code, the first failure before what it triggered.
+On one line the pattern that also asked for its surroundings wins.
 Wrappers never outrank anything; where there is nothing else, the log is insufficient. Three
 things need more than that:
 
@@ -32,13 +33,14 @@ def ranked(story: Story) -> tuple[Finding, ...]:
     several_files = len({hit.excerpts[0].file for hit in causes}) > 1
     by_time = several_files and all(hit.when for hit in causes)
 
-    def place(hit: Hits) -> tuple[int, int, str, int]:
+    def place(hit: Hits) -> tuple[bool, int, str, int, bool]:
         insufficient = not causes and hit.signature is insufficient_log.SIGNATURE
         return (
             _waited_for_another(hit, causes),
             -hit.says - insufficient,
             hit.when if by_time else "",
             hit.order,
+            hit.loose,
         )
 
     shown = [hit for hit in hits if not causes or hit.signature is not insufficient_log.SIGNATURE]

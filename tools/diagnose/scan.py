@@ -6,6 +6,7 @@ for their numbers are looked at a limited number of times. Memory does not grow 
 window of lines, a bounded number of such forms, and a few lines of evidence per signature are kept.
 """
 
+import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class Hits:
     signature: Signature
     says: Says
     order: int
+    loose: bool  # the pattern did not ask for the lines before
     when: str
     sources: set[str] = field(default_factory=set)
     excerpts: list[Excerpt] = field(default_factory=list)
@@ -61,6 +63,7 @@ class Scanner:
         for signature in signatures:
             for pattern in signature.patterns:
                 self._by_anchor.setdefault(pattern.anchor, []).append((signature, pattern))
+        self._any_anchor = _any_of(self._by_anchor)
         self._forms: dict[bytes, int] = {}
         self._ends: set[str] = set()
         self._window: deque[str] = deque(maxlen=_WINDOW)
@@ -94,6 +97,8 @@ class Scanner:
             return
         reports_error = parsed.reports_error
         lowered = parsed.message.lower()
+        if self._any_anchor.search(lowered) is None:
+            return
         for anchor, patterns in self._by_anchor.items():
             if anchor not in lowered:
                 continue
@@ -103,7 +108,7 @@ class Scanner:
                 match = pattern.found(parsed.message, lambda: self._before(parsed))
                 if match is not None:
                     excerpt = Excerpt(number, _shortened(text, match.group()), file)
-                    self._add(signature, pattern.says, excerpt, parsed, order)
+                    self._add(signature, pattern, excerpt, parsed, order)
 
     def _follow_serving(self, number: int, text: str, file: str | None) -> None:
         if "startup complete" in text:
@@ -112,7 +117,10 @@ class Scanner:
             self.story.served = True
 
     def _before(self, parsed: LogLine) -> str:
-        """The lines of the same process before this one, from its traceback on, and itself."""
+        """The lines of the same process before this one, from its traceback on, and itself.
+
+        All lines where the process has no other: what a driver says of its workers.
+        """
         lines: list[str] = []
         for line in reversed(self._window):
             line = without_ansi(line)
@@ -120,21 +128,34 @@ class Scanner:
                 lines.append(line)
                 if _TRACEBACK in line:
                     break
+        if len(lines) == 1:
+            return "".join(self._window)
         return "\n".join(reversed(lines))
 
     def _add(
-        self, signature: Signature, says: Says, excerpt: Excerpt, parsed: LogLine, order: int
+        self, signature: Signature, pattern: Pattern, excerpt: Excerpt, parsed: LogLine, order: int
     ) -> None:
         hits = self.story.hits.get(signature.id)
-        if hits is None or says > hits.says:
+        if hits is None or pattern.says > hits.says:
             weaker = hits.excerpts if hits else []
             sources = hits.sources if hits else set()
-            hits = Hits(signature, says, order, parsed.when, sources, [excerpt, *weaker])
+            loose = not pattern.near
+            hits = Hits(
+                signature, pattern.says, order, loose, parsed.when, sources, [excerpt, *weaker]
+            )
             self.story.hits[signature.id] = hits
             del hits.excerpts[_EVIDENCE:]
         elif len(hits.excerpts) < _EVIDENCE and excerpt not in hits.excerpts:
             hits.excerpts.append(excerpt)
         hits.sources.add(parsed.source)
+
+
+def _any_of(anchors: Iterable[str]) -> re.Pattern[str]:
+    """Finds any of the texts. Grouped by first character: re tries alternatives one by one."""
+    ends: dict[str, list[str]] = {}
+    for anchor in anchors:
+        ends.setdefault(anchor[0], []).append(re.escape(anchor[1:]))
+    return re.compile("|".join(f"{re.escape(c)}(?:{'|'.join(e)})" for c, e in ends.items()))
 
 
 def _shortened(text: str, matched: str) -> str:

@@ -22,6 +22,8 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("vllm_ascend_c' has no attribute"),
+        Pattern("'vllm_ascend_c' is not defined"),
         Pattern("'_opnamespace' '_c", r"'_OpNamespace' '_C\w*' object has no attribute"),
         Pattern(
             "vllm_ascend_c", r"(No module named|cannot import name) '?(vllm_ascend\.)?vllm_ascend_C"

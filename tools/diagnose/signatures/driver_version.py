@@ -31,12 +31,9 @@ SIGNATURE = Signature(
             r"|old)|CANN version .*(lower|older|earlier) than",
         ),
         Pattern("version of cann", r"(update|upgrade) the version of CANN"),
-        Pattern(
-            "upgrade",
-            r"(please|need to|try to|should) (try to )?(update|upgrade) (the |your )?(npu "
-            r"|ascend )?(driver|firmware|hdk|cann)\b",
-            apart=r"sq cq",
-        ),
+        Pattern("upgrade", r"\bupgrade\b.{0,40}\b(driver|firmware|hdk|cann)\b", apart=r"sq cq"),
+        Pattern("update", r"\bupdate\b.{0,40}\b(driver|firmware|hdk|cann)\b", apart=r"sq cq"),
+        Pattern("driver", r"\bdriver\b.{0,40}\b(does not|do not|not) support"),
         Pattern(
             "driver version",
             r"driver version\W.*(too (low|old)|not match|mismatch|lower than"

@@ -55,6 +55,6 @@ SIGNATURE = Signature(
         # The end of a capture fails after anything that went wrong inside it.
         Pattern("507903", says=Says.CODE),
         Pattern("capture sequence", r"invalidated the stream capture sequence", Says.CODE),
-        Pattern("captureend", r"AclmdlRICaptureEnd.*error code", Says.CODE),
+        Pattern("aclmdlricapture", r"AclmdlRICapture\w+.*error code", Says.CODE),
     ),
 )

@@ -29,7 +29,6 @@ SIGNATURE = Signature(
         Pattern("ej0001", r"\bEJ0001\b"),
         Pattern("hccp", r"(initialize|init).*HCCP.*fail|HCCP.*(fail|error)", Says.WHAT),
         Pattern("err02200", r"\bERR02200\b", Says.CODE),
-        Pattern("err02", r"\bERR02\d{3} DIST", Says.CODE),
         Pattern("hcclgetrootinfo", r"HcclGetRootInfo.*(fail|error)", Says.CODE),
     ),
 )
