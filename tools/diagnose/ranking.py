@@ -76,7 +76,7 @@ def _waited_for_another(hit: Hits, causes: list[Hits]) -> bool:
 
 def _judge_false_ready(story: Story) -> None:
     died = story.hits.get(false_ready.SIGNATURE.id)
-    if died is None or story.served:
+    if died is None or story.answered > 1:
         return
     faulted = any(hit.says is Says.CODE for hit in story.hits.values())
     if story.ready is not None or faulted:

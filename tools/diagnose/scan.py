@@ -22,9 +22,10 @@ from vllm_ascend_bringup.tools.diagnose.log_line import (
 
 _WINDOW = 400  # lines kept for context, over all processes
 _TRACEBACK = "Traceback (most recent call last)"
-_FORMS = 100_000  # forms of lines remembered, and ends of lines
+_FORMS = 100_000  # forms of lines remembered, and lines
 _LOOKS = 64  # lines of one form that are looked at: ranks, error codes
-_END = 160  # characters at the end of a line, behind time stamp and process
+# What tells two lines apart: the process, and the end of the message, not the time between.
+_START, _END = 24, 160
 # What differs between lines of one form: numbers, and ids in hexadecimal.
 _VARYING = b"0123456789abcdefABCDEF"
 _EVIDENCE = 3  # lines per signature and strength
@@ -50,7 +51,7 @@ class Story:
 
     hits: dict[str, Hits] = field(default_factory=dict)
     ready: Excerpt | None = None
-    served: bool = False
+    answered: int = 0  # requests; of a stream the status comes before the answer
     lines: int = 0
 
 
@@ -65,27 +66,27 @@ class Scanner:
                 self._by_anchor.setdefault(pattern.anchor, []).append((signature, pattern))
         self._any_anchor = _any_of(self._by_anchor)
         self._forms: dict[bytes, int] = {}
-        self._ends: set[str] = set()
+        self._seen: set[str] = set()
         self._window: deque[str] = deque(maxlen=_WINDOW)
 
     def read(self, lines: Iterable[str], file: str | None = None) -> None:
         """Read one log. ``file`` is its name, where there is more than one."""
-        window, ends, forms, story = self._window, self._ends, self._forms, self.story
+        window, seen, forms, story = self._window, self._seen, self._forms, self.story
         window.clear()
         number = 0
         for number, line in enumerate(lines, 1):
             window.append(line)
-            end = line[-_END:]
-            if end in ends:
+            ends_of_line = line[:_START] + line[-_END:]
+            if ends_of_line in seen:
                 continue
             form = line.encode("utf-8", "replace").translate(None, _VARYING)
             looks = forms.get(form, 0)
             if looks == _LOOKS:
                 continue
-            if len(forms) < _FORMS:
+            if looks or len(forms) < _FORMS:
                 forms[form] = looks + 1
-            if len(ends) < _FORMS:
-                ends.add(end)
+            if len(seen) < _FORMS:
+                seen.add(ends_of_line)
             self._look(number, line, file, story.lines + number)
         story.lines += number
 
@@ -114,7 +115,7 @@ class Scanner:
         if "startup complete" in text:
             self.story.ready = Excerpt(number, _shortened(text, ""), file)
         elif '" 200' in text and '"POST' in text:
-            self.story.served = True
+            self.story.answered += 1
 
     def _before(self, parsed: LogLine) -> str:
         """The lines of the same process before this one, from its traceback on, and itself.

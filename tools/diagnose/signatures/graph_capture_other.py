@@ -27,6 +27,7 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("at an inappropriate time", r"graph capturing detected at an inappropriate time"),
         Pattern("capture_status", r"ACL_MODEL_RI_CAPTURE_STATUS\w*.*ASSERT FAILED", Says.WHAT),
         Pattern(
             "graph capture",

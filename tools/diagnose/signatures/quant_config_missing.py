@@ -29,6 +29,15 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        # Parameters have fused names (qkv_proj, gate_up_proj); the description lists the parts.
+        Pattern("keyerror", r"KeyError: '[\w.]*\.(q|k|v|gate|up)_proj\.weight'"),
+        # While the model is built no weight is looked up yet.
+        Pattern(
+            "keyerror",
+            r"KeyError: '[\w.]+\.weight'",
+            near=r"\b_?initialize_model\b",
+            apart=r"load_weights",
+        ),
         Pattern(
             "object is not subscriptable",
             r"'NoneType' object is not subscriptable",

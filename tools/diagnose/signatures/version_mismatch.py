@@ -24,6 +24,8 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("no matching distribution found", says=Says.WHAT),
+        Pattern("could not find a version that satisfies", says=Says.WHAT),
         Pattern(
             "object has no attribute",
             r"AttributeError: '\w+Config' object has no attribute",
