@@ -23,7 +23,11 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
-        Pattern("generated text", r"generated text: .{0,60}([!?])\1{11,}", Says.WHAT),
+        Pattern(
+            "generated text",
+            r"generated text: .{0,60}(([!?])\2{11,}|(\b\w+\b\W+)\3{9,})",
+            Says.WHAT,
+        ),
         Pattern(
             '"content":',
             r'"content":\s*"[^"]*(([^\s\w.=*#_~-])\2{11,}|\\ufffd{2,}|\ufffd{3,}'

@@ -24,6 +24,7 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("ei0008", r"\bEI0008\b", Says.WHAT),
         Pattern("no matching distribution found", says=Says.WHAT),
         Pattern("could not find a version that satisfies", says=Says.WHAT),
         Pattern(

@@ -3,7 +3,7 @@
 
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
-from vllm_ascend_bringup.tools.diagnose.context import LOADING, QUANT_DESCRIPTION
+from vllm_ascend_bringup.tools.diagnose.context import QUANT_DESCRIPTION
 
 SIGNATURE = Signature(
     id="weight-key-mismatch",
@@ -31,7 +31,7 @@ SIGNATURE = Signature(
             "keyerror",
             r"KeyError: '(?!.*(scale|offset|quant_bias|qweight|qzeros|g_idx|zero_point"
             r"|weight_packed)\w*')\w+\.[\w.]+'",
-            near=LOADING,
+            near=r"load_weights|weight_loader|params_dict|\b_load_\w+",
             apart=QUANT_DESCRIPTION,
         ),
         Pattern(
