@@ -130,7 +130,7 @@ class Scanner:
                 if _TRACEBACK in line:
                     break
         if len(lines) == 1:
-            return "".join(self._window)
+            return "\n".join(self._window)
         return "\n".join(reversed(lines))
 
     def _add(
