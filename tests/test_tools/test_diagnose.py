@@ -170,6 +170,27 @@ def test_death_at_the_first_request_is_false_ready() -> None:
     assert ids(served(0, unknown)[1:])[0] == "insufficient-log"
 
 
+def test_a_server_that_was_stopped_did_not_fail() -> None:
+    answer = 'INFO:     127.0.0.1:1 - "POST /v1/completions HTTP/1.1" 200 OK'
+    death = served(0)[-1]
+    for stop in (
+        "(APIServer pid=11) INFO 03-01 10:00:08 [launcher.py:254] [shutdown] API server: "
+        "shutdown triggered",
+        "INFO:     Shutting down",
+    ):
+        (finding,) = diagnose([served(0)[0], stop, death])
+        assert finding.title.en == "No failure is seen in this log"
+        # Whoever dies first is not excused by the shutdown that follows.
+        assert ids([served(0)[0], death, stop]) == ["false-ready"]
+    # A client that keeps its connection leaves the same line for every request.
+    assert ids([*served(0)[:1], answer, answer, death])[0] == "insufficient-log"
+
+
+def test_an_exception_that_was_only_warned_of_is_no_failure() -> None:
+    (finding,) = diagnose(["(A pid=1) WARNING 03-01 10:00:00 [base.py:380] ValueError: no kettle"])
+    assert finding.title.en == "No failure is seen in this log"
+
+
 @pytest.mark.parametrize(
     "coloured",
     [

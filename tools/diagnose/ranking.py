@@ -15,7 +15,7 @@ things need more than that:
 
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose.base import Finding, Says
-from vllm_ascend_bringup.tools.diagnose.scan import Hits, Story
+from vllm_ascend_bringup.tools.diagnose.scan import SERVED, Hits, Story
 from vllm_ascend_bringup.tools.diagnose.signatures import false_ready, insufficient_log
 
 _CONFIDENCE = {Says.WHY: 0.95, Says.WHAT: 0.8, Says.CODE: 0.6, Says.ECHO: 0.3}
@@ -76,7 +76,7 @@ def _waited_for_another(hit: Hits, causes: list[Hits]) -> bool:
 
 def _judge_false_ready(story: Story) -> None:
     died = story.hits.get(false_ready.SIGNATURE.id)
-    if died is None or story.answered > 1:
+    if died is None or story.answered >= SERVED:
         return
     faulted = any(hit.says is Says.CODE for hit in story.hits.values())
     if story.ready is not None or faulted:

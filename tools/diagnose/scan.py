@@ -28,6 +28,9 @@ _LOOKS = 64  # lines of one form that are looked at: ranks, error codes
 _START, _END = 24, 160
 # What differs between lines of one form: numbers, and ids in hexadecimal.
 _VARYING = b"0123456789abcdefABCDEF"
+# A server that is told to stop reports its own engine as dead.
+_STOP = re.compile(r"INFO:\s+Shutting down$|\[shutdown\] API server: shutdown triggered")
+SERVED = 2  # answers after which a server has served
 _EVIDENCE = 3  # lines per signature and strength
 _TEXT = 400  # characters of a quoted line
 
@@ -51,7 +54,7 @@ class Story:
 
     hits: dict[str, Hits] = field(default_factory=dict)
     ready: Excerpt | None = None
-    answered: int = 0  # requests; of a stream the status comes before the answer
+    answered: int = 0  # requests, counted to SERVED; a stream's status precedes its answer
     lines: int = 0
 
 
@@ -68,14 +71,18 @@ class Scanner:
         self._forms: dict[bytes, int] = {}
         self._seen: set[str] = set()
         self._window: deque[str] = deque(maxlen=_WINDOW)
+        self._stopping = False
 
     def read(self, lines: Iterable[str], file: str | None = None) -> None:
         """Read one log. ``file`` is its name, where there is more than one."""
         window, seen, forms, story = self._window, self._seen, self._forms, self.story
         window.clear()
+        self._stopping = False
         number = 0
         for number, line in enumerate(lines, 1):
             window.append(line)
+            if story.answered < SERVED and '" 200' in line and '"POST' in line:
+                story.answered += 1  # here, as a client that keeps its connection repeats the line
             ends_of_line = line[:_START] + line[-_END:]
             if ends_of_line in seen:
                 continue
@@ -97,6 +104,7 @@ class Scanner:
         if parsed.level is Level.NOTE:
             return
         reports_error = parsed.reports_error
+        echoes = parsed.level is Level.ERROR and not self._stopping
         lowered = parsed.message.lower()
         if self._any_anchor.search(lowered) is None:
             return
@@ -104,7 +112,7 @@ class Scanner:
             if anchor not in lowered:
                 continue
             for signature, pattern in patterns:
-                if not (reports_error or pattern.warns):
+                if not (echoes if pattern.says is Says.ECHO else reports_error or pattern.warns):
                     continue
                 match = pattern.found(parsed.message, lambda: self._before(parsed))
                 if match is not None:
@@ -114,8 +122,8 @@ class Scanner:
     def _follow_serving(self, number: int, text: str, file: str | None) -> None:
         if "startup complete" in text:
             self.story.ready = Excerpt(number, _shortened(text, ""), file)
-        elif '" 200' in text and '"POST' in text:
-            self.story.answered += 1
+        elif _STOP.search(text):
+            self._stopping = True
 
     def _before(self, parsed: LogLine) -> str:
         """The lines of the same process before this one, from its traceback on, and itself.
