@@ -46,7 +46,8 @@ SIGNATURE = Signature(
         Pattern("驱动", r"驱动(程序)?版本.*(过低|过旧|不匹配|不支持|不配套)"),
         Pattern(
             "20700",
-            r"(error code is|error code:|errorCode=|runtime result = |retCode=)\s*207000\b",
+            r"(error code is|error code:|errorCode=|runtime result = |ret(Code)?\s*[:=])"
+            r"\s*207000\b",
             Says.WHAT,
         ),
     ),
