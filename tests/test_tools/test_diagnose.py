@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from vllm_ascend_bringup.tools.diagnose import diagnose, diagnose_logs
+from vllm_ascend_bringup.tools.diagnose import diagnose, diagnose_logs, scan
+from vllm_ascend_bringup.tools.diagnose.catalog import SIGNATURES
 from vllm_ascend_bringup.tools.diagnose.log_line import Level, parse, without_ansi
+from vllm_ascend_bringup.tools.diagnose.reading import diagnose_files
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT.parent / "shared" / "reference" / "failure-logs"
@@ -67,6 +69,27 @@ def test_context_is_that_of_the_same_rank() -> None:
     assert ids(interleaved(loading, running))[0] == "oom-weights"
     loading[1], running[1] = running[1].replace("TP1", "TP3"), loading[1].replace("TP3", "TP1")
     assert ids(interleaved(loading, running))[0] == "oom-kv-or-activation"
+
+
+def test_a_process_with_one_line_is_seen_in_the_context_of_the_others() -> None:
+    loading = worker(
+        0, "Traceback (most recent call last):", '  File "a.py", line 1, in load_model'
+    )
+    driver = f"(EngineCore pid=9) ERROR 03-01 10:00:09 [core.py:7] {_FULL}"
+    assert ids([*loading, driver])[0] == "oom-weights"
+    assert ids([driver])[0] == "oom-kv-or-activation"
+
+
+def test_the_context_can_rule_a_cause_out() -> None:
+    line = "upgrade the driver to raise the limit"
+    assert ids([line])[0] == "driver-version"
+    assert "driver-version" not in ids(["no sq cq resources are left", line])
+
+
+def test_information_is_no_evidence_where_a_warning_is() -> None:
+    line = "{} 03-01 10:00:08 [npu.py:7] NPU warning, error code is 507018"
+    assert ids([line.format("WARNING")])[0] == "device-exception"
+    assert ids([line.format("INFO")]) == ["insufficient-log"]
 
 
 def test_context_ends_at_the_traceback() -> None:
@@ -208,6 +231,15 @@ def test_colours_are_ignored_and_not_quoted(coloured: str) -> None:
     assert "36m" not in finding.evidence[0].text
 
 
+def test_colours_that_lost_their_escape_character_are_ignored() -> None:
+    bare = "[36m(EngineCore pid=20)[0m ERROR 03-01 10:00:08 [core.py:7] [31mValueError[0m: {}"
+    (finding,) = diagnose(
+        [bare.format("fp8 quantization is currently [1mnot[0m supported in npu.")]
+    )
+    assert finding.id == "fp8-unsupported"
+    assert "[1m" not in finding.evidence[0].text
+
+
 @pytest.mark.parametrize(
     ("line", "id_"),
     [
@@ -287,6 +319,24 @@ def test_memory_does_not_grow_with_the_log() -> None:
     assert peaks[1] < peaks[0] * 3
 
 
+def test_memory_does_not_grow_with_a_line(tmp_path: Path) -> None:
+    log = tmp_path / "progress.log"
+    log.write_bytes(b"50% |\r" * 4_000_000)
+    tracemalloc.start()
+    diagnose_files([str(log)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 2**20
+
+
+def test_the_forms_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_FORMS", 100)
+    scanner = scan.Scanner(SIGNATURES.values())
+    scanner.read("xyz"[i % 3] * i for i in range(1000))
+    assert len(scanner._forms) <= 100
+    assert len(scanner._seen) <= 100
+
+
 def test_codes_that_differ_only_in_digits_are_all_seen() -> None:
     lines = [f"[rank{i}]: RuntimeError: operator(): error code is {code}" for i in range(8)
              for code in (507011, 207008, 107027)]  # fmt: skip
@@ -336,6 +386,11 @@ def test_text_names_the_cause_quotes_it_and_says_what_it_triggered(tmp_path: Pat
     assert "likely what the first one triggered" in english
     assert "很可能由上面的原因引起" in chinese
     assert "What to do" not in chinese
+
+
+def test_brackets_in_a_log_are_quoted_as_they_are() -> None:
+    line = "ValueError: fp8 quantization is currently not supported in npu. [bold] [/a/b.py:1]"
+    assert line in run("-", stdin=line.encode())
 
 
 def test_several_files_are_named_in_the_evidence(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from vllm_ascend_bringup.tools.diagnose.base import Finding
 from vllm_ascend_bringup.tools.diagnose.catalog import SIGNATURES
 from vllm_ascend_bringup.tools.diagnose.ranking import ranked
-from vllm_ascend_bringup.tools.diagnose.scan import scan
+from vllm_ascend_bringup.tools.diagnose.scan import read_logs
 
 
 def diagnose(lines: Iterable[str]) -> tuple[Finding, ...]:
@@ -25,4 +25,4 @@ def diagnose(lines: Iterable[str]) -> tuple[Finding, ...]:
 
 def diagnose_logs(logs: Sequence[tuple[str | None, Iterable[str]]]) -> tuple[Finding, ...]:
     """The same for the logs of several processes of one run, named in the evidence."""
-    return ranked(scan(logs, SIGNATURES.values()))
+    return ranked(read_logs(logs, SIGNATURES.values()))

@@ -21,6 +21,7 @@ from vllm_ascend_bringup.tools.diagnose.log_line import (
 )
 
 _WINDOW = 400  # lines kept for context, over all processes
+_LONG = 1 << 11  # characters of a line that are kept for context, and tell its form
 _TRACEBACK = "Traceback (most recent call last)"
 _FORMS = 100_000  # forms of lines remembered, and lines
 _LOOKS = 64  # lines of one form that are looked at: ranks, error codes
@@ -80,13 +81,13 @@ class Scanner:
         self._stopping = False
         number = 0
         for number, line in enumerate(lines, 1):
-            window.append(line)
+            window.append(line[:_LONG])
             if story.answered < SERVED and '" 200' in line and '"POST' in line:
                 story.answered += 1  # here, as a client that keeps its connection repeats the line
             ends_of_line = line[:_START] + line[-_END:]
             if ends_of_line in seen:
                 continue
-            form = line.encode("utf-8", "replace").translate(None, _VARYING)
+            form = line[:_LONG].encode("utf-8", "replace").translate(None, _VARYING)
             looks = forms.get(form, 0)
             if looks == _LOOKS:
                 continue
@@ -177,7 +178,7 @@ def _shortened(text: str, matched: str) -> str:
     return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
 
 
-def scan(
+def read_logs(
     logs: Sequence[tuple[str | None, Iterable[str]]], signatures: Iterable[Signature]
 ) -> Story:
     """Read all logs, in the order given, into one story."""
