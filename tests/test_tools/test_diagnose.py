@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose import diagnose, diagnose_logs, scan
+from vllm_ascend_bringup.tools.diagnose.base import Pattern, Signature
 from vllm_ascend_bringup.tools.diagnose.catalog import SIGNATURES
 from vllm_ascend_bringup.tools.diagnose.log_line import Level, parse, without_ansi
+from vllm_ascend_bringup.tools.diagnose.ranking import ranked
 from vllm_ascend_bringup.tools.diagnose.reading import diagnose_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,6 +139,18 @@ def test_a_reason_outranks_the_fault_and_the_code_before_it() -> None:
 def test_the_end_of_a_capture_is_what_an_earlier_error_triggered() -> None:
     lines = worker(0, "RuntimeError: AclmdlRICaptureEnd, error code is 507903", _FULL)
     assert ids(lines) == ["oom-kv-or-activation", "graph-capture-other"]
+
+
+def test_on_one_line_the_pattern_that_asks_for_its_surroundings_wins() -> None:
+    def signature(id_: str, near: str) -> Signature:
+        text = Text("title", "标题")
+        return Signature(id_, text, (text,), (Pattern("kaput", near=near),))
+
+    signatures = [signature("loose", ""), signature("strict", "in load_model")]
+    lines = ["  in load_model", "ValueError: kaput"]
+    for order in (signatures, signatures[::-1]):
+        story = scan.read_logs([(None, lines)], order)
+        assert [finding.id for finding in ranked(story)] == ["strict", "loose"]
 
 
 def test_wrappers_alone_are_insufficient() -> None:
