@@ -37,7 +37,7 @@ SIGNATURE = Signature(
             r"|combine)\w*\.(cc|cpp)\b",
         ),
         # Queued operators are named late: this one may not be the one that failed.
-        Pattern("moedistribute", r"operator name is \w*MoeDistribute", Says.WHAT),
+        Pattern("moedistribute", r"operator name is \w*MoeDistribute", Says.CODE),
         Pattern("dispatchffncombine", r"DispatchFFNCombine\w*.*(fail|error)"),
         Pattern("moe_init_routing", r"moe_init_routing\w*.*(fail|error code)", Says.WHAT),
     ),
