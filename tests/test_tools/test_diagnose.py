@@ -132,8 +132,21 @@ def test_a_reason_outranks_the_fault_and_the_code_before_it() -> None:
         "EZ9999: [PID: 7] the mask must be equal to 128",
         "EL0004: [PID: 7] Failed to allocate memory.",
     ]
-    assert ids(lines)[:2] == ["moe-dispatch", "oom-kv-or-activation"]
-    assert ids(lines)[2:] == ["op-shape-contract", "device-exception", "graph-capture-other"]
+    assert ids(lines) == [
+        "oom-kv-or-activation", "moe-dispatch", "op-shape-contract", "device-exception",
+        "graph-capture-other",
+    ]  # fmt: skip
+
+
+def test_an_operator_that_waited_for_another_node_is_a_timeout() -> None:
+    lines = [
+        "RuntimeError: NPU function error: call aclnnMoeDistributeDispatchV4 failed, error code is "
+        "561000",
+        "EZ9999: [PID: 7] Nnopbase fails to invoke the HcclAllocComResourceByTiling function of "
+        "the hccl module. ret = 9, comm = 0x1.",
+    ]
+    assert ids(lines)[:2] == ["hccl-timeout", "moe-dispatch"]
+    assert ids([lines[0], lines[1].replace("= 9", "= 4")])[0] == "moe-dispatch"
 
 
 def test_the_end_of_a_capture_is_what_an_earlier_error_triggered() -> None:

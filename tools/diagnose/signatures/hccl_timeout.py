@@ -30,6 +30,8 @@ SIGNATURE = Signature(
         Pattern("task timeout", r"hccl fftsplus task timeout|hccl \w+ task timeout", Says.WHAT),
         # HCCL_E_TIMEOUT.
         Pattern("error code is 9", r"HCCL function error.*error code is 9\b", Says.WHAT),
+        Pattern("hcclret -> 9", r"hcclRet -> 9\b"),
+        Pattern("fails to invoke", r"fails to invoke the Hccl\w+ function.* ret = 9\b"),
         Pattern("ei0006", r"\bEI0006\b", Says.WHAT),
         Pattern("socket times out", r"Getting socket times? ?out", Says.WHAT),
         Pattern("ei0002", r"\bEI0002\b", Says.WHAT),

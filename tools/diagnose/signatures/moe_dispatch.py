@@ -29,7 +29,9 @@ SIGNATURE = Signature(
     patterns=(
         Pattern("hccl_buffsize", r"HCCL_BUFFSIZE\w*( is)? too SMALL|NEEDED_HCCL_BUFFSIZE"),
         Pattern(
-            "moedistribute", r"MoeDistribute(Dispatch|Combine)\w*.*(fail|error|exception|timeout)"
+            "moedistribute",
+            r"MoeDistribute(Dispatch|Combine)\w*.*(fail|error|exception|timeout)",
+            Says.WHAT,
         ),
         Pattern(
             "moe_distribute",
