@@ -64,6 +64,16 @@ def test_a_rank_that_only_waited_comes_after_the_one_that_failed() -> None:
     assert ids(worker(1, _FAULT, _WAITED)) == ["hccl-timeout", "device-exception"]
 
 
+def test_a_process_that_is_not_named_is_not_another_one() -> None:
+    fault = "device error in task, hccl fftsplus task timeout occurred, timeout=1836s"
+    engine = (
+        "(EngineCore pid=9) ERROR 03-01 10:00:09 [core.py:1] EngineCore encountered a fatal error."
+    )
+    assert ids([fault, engine])[0] == "hccl-timeout"
+    assert ids([f"[rank0]: {_FAULT}", _WAITED])[0] == "hccl-timeout"
+    assert ids([f"[rank0]: {_FAULT}", f"[rank1]: {_WAITED}"])[0] == "device-exception"
+
+
 def test_context_is_that_of_the_same_rank() -> None:
     loading = worker(3, "Traceback (most recent call last):", '  File "a.py", in load_model',
                      "    w = torch.empty(n)", _FULL)  # fmt: skip

@@ -68,9 +68,16 @@ def _nothing(story: Story) -> Finding:
 
 
 def _waited_for_another(hit: Hits, causes: list[Hits]) -> bool:
-    return hit.signature.waits and any(
-        other.says > Says.ECHO and not other.signature.waits and other.sources - hit.sources
-        for other in causes
+    """Whether another process failed by itself; of lines that name no process none can tell."""
+    named = hit.sources - {""}
+    return (
+        hit.signature.waits
+        and bool(named)
+        and any(
+            other.sources - named - {""}
+            for other in causes
+            if not other.signature.waits and other.signature is not false_ready.SIGNATURE
+        )
     )
 
 
