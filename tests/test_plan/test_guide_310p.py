@@ -117,7 +117,7 @@ def test_the_container_is_the_guides(tmp_path: Path) -> None:
     plan = make_plan(PlanRequest(folder, "310p", vllm_ascend="0.18.0"))
     lines = next(r for r in plan.recipes if r.id == "docker").lines
     words = shlex.split(" ".join(line.removesuffix("\\") for line in lines))
-    assert words[-2:] == ["quay.io/ascend/vllm-ascend:v0.18.0-310p", "bash"]
+    assert words[-2:] == ["$REGISTRY/ascend/vllm-ascend:v0.18.0-310p", "bash"]
     assert "--shm-size=10g" in words
     assert words[words.index("-p") + 1] == "8000:8000"
     devices = [word for word in words if word.startswith("/dev/")]

@@ -9,7 +9,9 @@ from vllm_ascend_bringup.hardware import DEPLOYMENTS, Deployment
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.plan.base import Recipe
 
-_REPOSITORY = "quay.io/ascend/vllm-ascend"
+# vllm-ascend's images are in a public registry and in mirrors of it; who runs this knows theirs.
+_REPOSITORY = "$REGISTRY/ascend/vllm-ascend"
+_REGISTRY = ": ${REGISTRY:?the registry that images of vllm-ascend come from}"
 # As in vllm-ascend's docs: installation.md and tutorials/models/Qwen3-Dense.md.
 _MANAGERS = ("/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc")
 _DRIVER = (
@@ -44,7 +46,9 @@ def docker_run(
         "若启动容器时报 \"operation not permitted\"，可加 --privileged=true，"
         "但容器将拥有宿主机的全部权限，仅用于可信镜像",
     )  # fmt: skip
-    return Recipe("docker", Text("container", "容器"), _continued("docker run", options), note)
+    return Recipe(
+        "docker", Text("container", "容器"), (_REGISTRY, *_continued("docker run", options)), note
+    )
 
 
 def offline(device: str, version: str) -> Recipe:
@@ -60,7 +64,7 @@ def offline(device: str, version: str) -> Recipe:
         "请在其他机器上拉取后在本机加载",
     )  # fmt: skip
     lines = (
-        f"docker pull --platform linux/arm64 {name}", f"docker save {name} | gzip > {file}",
+        _REGISTRY, f"docker pull --platform linux/arm64 {name}", f"docker save {name} | gzip > {file}",
         f"docker load -i {file}", "docker images | grep vllm-ascend",
     )  # fmt: skip
     return Recipe("offline", Text("image without a network", "离线镜像"), lines, note)
