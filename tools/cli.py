@@ -17,6 +17,7 @@ from vllm_ascend_bringup.tools.commands import (
     check_request,
     checkpoint,
     demo,
+    diagnose,
     doctor,
     plan,
 )

@@ -64,8 +64,9 @@ def offline(device: str, version: str) -> Recipe:
         "请在其他机器上拉取后在本机加载",
     )  # fmt: skip
     lines = (
-        _REGISTRY, f"docker pull --platform linux/arm64 {name}", f"docker save {name} | gzip > {file}",
-        f"docker load -i {file}", "docker images | grep vllm-ascend",
+        _REGISTRY, f"docker pull --platform linux/arm64 {name}",
+        f"docker save {name} | gzip > {file}", f"docker load -i {file}",
+        "docker images | grep vllm-ascend",
     )  # fmt: skip
     return Recipe("offline", Text("image without a network", "离线镜像"), lines, note)
 
