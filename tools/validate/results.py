@@ -26,14 +26,15 @@ FeatureState = Literal[
 class Check:
     """One proof of a running server.
 
-    ``id``: as in the catalogue of checks. ``evidence``: what was measured, lines. ``label``: the
-    cause if it failed: an id of ``bringup diagnose``, or one of validate's own.
+    ``id``: as in the catalogue of checks. ``evidence``: what was measured, lines; what is quoted
+    from a log is a plain string. ``label``: the cause if it failed: an id of ``bringup diagnose``,
+    or one of validate's own.
     """
 
     id: str
     title: Text
     state: State
-    evidence: tuple[str, ...] = ()
+    evidence: tuple[Text | str, ...] = ()
     label: str | None = None
     seconds: float = 0.0
 
@@ -52,7 +53,8 @@ class Start:
     """One server: how it was started, whether it became ready, what its checks said.
 
     ``stage``: "dummy" or "real" weights, or the name of a rung or trial. ``changed``: what differs
-    from the command asked for, empty if nothing. ``ready_after``: None if it never was.
+    from the command asked for, empty if nothing. ``ready_after``: None if it never was. ``log``:
+    its file. ``note``: why it was not run, if it was not.
     """
 
     stage: str
@@ -67,6 +69,7 @@ class Start:
     checks: tuple[Check, ...]
     diagnoses: tuple[Finding, ...]
     log: str
+    note: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Feature:
     id: str
     title: Text
     state: FeatureState
-    evidence: tuple[str, ...] = ()
+    evidence: tuple[Text | str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a server ended: by a signal from outside, or by an error of its own.
+
+vLLM logs the exit code of a worker that died, and a traceback for an exception. A process that is
+killed leaves neither, only the complaints of those that waited for it.
+"""
+
+import re
+import signal
+from collections.abc import Iterable
+from typing import Literal
+
+Ending = Literal["killed", "crashed"]
+
+_EXIT_CODE = re.compile(r"died unexpectedly \(exit code: (-?\d+)\)")
+_ERROR = re.compile(r"\b\w*(Error|Exception|Exit)\b: |Segmentation fault|Fatal Python error")
+# What is said by processes that find another one gone.
+_CONSEQUENCE = re.compile(r"EngineDeadError|RuntimeError: cancelled|CancelledError")
+_FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
+
+
+def ending(lines: Iterable[str], exit_code: int | None) -> Ending:
+    """``lines``: of the log since the server was well. ``exit_code``: of its API server."""
+    if exit_code is not None and exit_code < 0:
+        return "killed" if exit_code in _FROM_OUTSIDE else "crashed"
+    error = False
+    for line in lines:
+        if died := _EXIT_CODE.search(line):
+            return "killed" if int(died[1]) in _FROM_OUTSIDE else "crashed"
+        error = error or bool(_ERROR.search(line) and not _CONSEQUENCE.search(line))
+    return "crashed" if error else "killed"
