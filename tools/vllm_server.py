@@ -48,8 +48,8 @@ class VllmServer:
     group, and so does a guard process if this one is killed.
 
     ``port``: a free one if None. ``host``: the interface it listens on. ``watch``: called between
-    two looks at /health; what it raises ends the waiting. ``exit_code``: of the API server once it
-    has ended, negative for a signal, None while it runs.
+    two looks at /health; what it raises ends the waiting. ``exit_code``: of the API server if it
+    has ended by itself, negative for a signal.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class VllmServer:
             os.killpg(self._process.pid, end)
             self._process.poll()
             time.sleep(0.2)
-        self.exit_code = self._process.wait()
+        self._process.wait()
         self._process = None
         self._guard.kill()
         self._guard.communicate()

@@ -13,7 +13,10 @@ from datetime import datetime, timezone
 
 from vllm_ascend_bringup import __version__
 from vllm_ascend_bringup.tools.checkpoint_report import report_checkpoint
+from vllm_ascend_bringup.tools.validate.capacity import find_capacity
 from vllm_ascend_bringup.tools.validate.environment import environment_of
+from vllm_ascend_bringup.tools.validate.features import feature_matrix
+from vllm_ascend_bringup.tools.validate.ladder import climb
 from vllm_ascend_bringup.tools.validate.request import ValidateRequest, setting_of
 from vllm_ascend_bringup.tools.validate.results import Validation
 from vllm_ascend_bringup.tools.validate.stages import run_stages
@@ -29,11 +32,15 @@ def validate(request: ValidateRequest) -> Validation:
     setting = setting_of(request, report_checkpoint(request.model))
     stages = run_stages(setting)
     real = stages[-1]
-    ladder = ()
-    label = None if real.state == "passed" else real.label or stages[0].label
+    passed = real.state == "passed"
+    # Where the real weights were not even tried, the dummy ones say why.
+    failed = real if real.state == "failed" else stages[0]
+    ladder = climb(failed, setting) if request.ladder and not passed else ()
+    features = feature_matrix(setting, real)
+    capacity = find_capacity(setting, stages) if request.capacity and passed else None
     return Validation(
-        verdict="pass" if real.state == "passed" else "fail",
-        label=label,
+        verdict="pass" if passed else "fail",
+        label=None if passed else failed.label,
         summary=summary_of(stages, ladder),
         started_at=started_at.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - started, 1),
@@ -43,7 +50,7 @@ def validate(request: ValidateRequest) -> Validation:
         plan=None,
         stages=stages,
         ladder=ladder,
-        features=(),
-        capacity=None,
+        features=features,
+        capacity=capacity,
         limits=limits_of(setting, stages),
     )

@@ -19,8 +19,13 @@ def value_of(arguments: Sequence[str], name: str) -> str | None:
 
 
 def has(arguments: Sequence[str], name: str) -> bool:
+    """Whether an option is there."""
+    return any(_name(argument) == name for argument in arguments)
+
+
+def decided(arguments: Sequence[str], name: str) -> bool:
     """Whether an option is there, or its ``--no-`` form."""
-    return any(_name(a) in (name, name.replace("--", "--no-", 1)) for a in arguments)
+    return has(arguments, name) or has(arguments, name.replace("--", "--no-", 1))
 
 
 def without(arguments: Sequence[str], *names: str) -> tuple[str, ...]:

@@ -10,12 +10,14 @@ import signal
 from collections.abc import Iterable
 from typing import Literal
 
-Ending = Literal["killed", "crashed"]
+Ending = Literal["killed", "crashed", "unknown"]
 
 _EXIT_CODE = re.compile(r"died unexpectedly \(exit code: (-?\d+)\)")
-_ERROR = re.compile(r"\b\w*(Error|Exception|Exit)\b: |Segmentation fault|Fatal Python error")
+_ERROR = re.compile(r"\b\w*(Error|Exception)\b: |Segmentation fault|Fatal Python error")
+# What a log says in passing may look like an error.
+_REMARK = re.compile(r"^(\(.*?\) )?(DEBUG|INFO|WARNING)\b|Warning: ")
 # What is said by processes that find another one gone.
-_CONSEQUENCE = re.compile(r"EngineDeadError|RuntimeError: cancelled|CancelledError")
+_CONSEQUENCE = re.compile(r"EngineDeadError|RuntimeError: cancelled|(exited|died) unexpectedly")
 _FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
 
 
@@ -23,9 +25,12 @@ def ending(lines: Iterable[str], exit_code: int | None) -> Ending:
     """``lines``: of the log since the server was well. ``exit_code``: of its API server."""
     if exit_code is not None and exit_code < 0:
         return "killed" if exit_code in _FROM_OUTSIDE else "crashed"
-    error = False
+    found: Ending = "unknown"
     for line in lines:
         if died := _EXIT_CODE.search(line):
             return "killed" if int(died[1]) in _FROM_OUTSIDE else "crashed"
-        error = error or bool(_ERROR.search(line) and not _CONSEQUENCE.search(line))
-    return "crashed" if error else "killed"
+        if _CONSEQUENCE.search(line):
+            found = "killed" if found == "unknown" else found
+        elif _ERROR.search(line) and not _REMARK.search(line):
+            found = "crashed"
+    return found

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.checkpoint_report import CheckpointReport
-from vllm_ascend_bringup.tools.validate.arguments import has, value_of
+from vllm_ascend_bringup.tools.validate.arguments import decided, value_of
 from vllm_ascend_bringup.tools.vllm_server import CPU_ARGUMENTS, CPU_ENVIRONMENT
 
 PLATFORM = "VLLM_ASCEND_BRINGUP_PLATFORM"
@@ -86,7 +86,7 @@ def _lacking(arguments: Sequence[str], context: int) -> tuple[str, ...]:
         flag = CPU_ARGUMENTS[place + 1 : place + 2][0].startswith("--")
         value = None if flag else CPU_ARGUMENTS[place + 1]
         place += 1 if flag else 2
-        if has(arguments, name):
+        if decided(arguments, name):
             continue
         if name == "--max-model-len" and value and context:
             value = str(min(int(value), context))

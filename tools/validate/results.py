@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.language import Text, said
 from vllm_ascend_bringup.tools.diagnose.base import Finding
 
 SCHEMA_VERSION = 1
@@ -137,3 +137,11 @@ class Validation:
     def to_json(self) -> dict[str, Any]:
         """A JSON object; texts in both languages, as ``{"en": ..., "zh": ...}``."""
         return {"schema_version": SCHEMA_VERSION, "command": "validate", **asdict(self)}
+
+
+def as_text(evidence: tuple[Text | str, ...]) -> Text:
+    """Lines of evidence as one text, with line breaks."""
+    return Text(
+        "\n".join(str(said(line, "en")) for line in evidence),
+        "\n".join(str(said(line, "zh")) for line in evidence),
+    )

@@ -104,11 +104,14 @@ def _failed_start(error: ServeError, server: VllmServer) -> _Proof:
     lines = server.log.read_text(errors="replace").splitlines()
     if isinstance(error, StartTimeout):
         label = "start-timeout"
-    elif server.exit_code is not None and ending(lines, server.exit_code) == "killed":
+    elif ending(lines, server.exit_code) == "killed":
         label = "server-killed"
     else:
         label = _first_cause(server.log) or "start-failed"
-    evidence = (error.found, f"{server.log}")
+    evidence: tuple[Text | str, ...] = (error.args[0],)
+    if server.exit_code is not None:
+        ended = Text("vllm serve ended with code {code}", "vllm serve 已退出，退出码 {code}")
+        evidence = (ended.format(code=server.exit_code), server.cause())
     return _Proof([Check("start", START, "failed", evidence, label)], label)
 
 

@@ -18,12 +18,12 @@ _WITHOUT_WEIGHTS = frozenset({"port-in-use", "max-model-len", "served-name"})
 def run_stages(setting: Setting) -> tuple[Start, ...]:
     """Both, in this order; a stage that was not run says why."""
     dummy = _dummy(setting)
-    setting.request.say(_said(dummy))
+    setting.request.say(said_of(dummy))
     if dummy.label in _WITHOUT_WEIGHTS:
         why = Text("it would fail like the dummy weights", "会与虚拟权重同样失败")
         return dummy, not_run(REAL, setting, why)
     real = serve(Attempt(REAL, setting.arguments, {}), setting)
-    setting.request.say(_said(real))
+    setting.request.say(said_of(real))
     return dummy, real
 
 
@@ -51,15 +51,16 @@ def _dummy(setting: Setting) -> Start:
     return serve(Attempt(DUMMY, arguments, {}, "dummy", (" ".join(changed),)), setting)
 
 
-def _said(start: Start) -> Text:
+def said_of(start: Start) -> Text:
     """One line for who waits."""
+    names = {DUMMY: Text("dummy weights", "虚拟权重"), REAL: Text("real weights", "真实权重")}
+    stage = names.get(start.stage, start.stage)
     if start.state == "not-run":
-        return Text("{stage}: not run, {why}", "{stage}：未运行，{why}").format(
-            stage=start.stage, why=start.note
-        )
+        text = Text("{stage}: not run, {why}", "{stage}：未运行，{why}")
+        return text.format(stage=stage, why=start.note)
     if start.state == "passed":
         text = Text("{stage}: passed in {seconds:.0f} s", "{stage}：通过，用时 {seconds:.0f} 秒")
-        return text.format(stage=start.stage, seconds=start.seconds)
+        return text.format(stage=stage, seconds=start.seconds)
     text = Text("{stage}: failed after {seconds:.0f} s: {label}",
                 "{stage}：{seconds:.0f} 秒后失败：{label}")  # fmt: skip
-    return text.format(stage=start.stage, seconds=start.seconds, label=start.label)
+    return text.format(stage=stage, seconds=start.seconds, label=start.label)

@@ -47,6 +47,13 @@ MARKS = (
 )  # fmt: skip
 PROCESS = Text("process started", "进程已启动")
 READY = Text("answers on /health", "/health 已有响应")
+_STILL = Text("not ready, {waited} s after the last progress or the start; last seen: {last}",
+              "尚未就绪，距最后一次进展或启动已 {waited} 秒；最后的进展：{last}")  # fmt: skip
+_ALLOWED = Text("progress in the log within {allowed} s", "{allowed} 秒内日志应有进展")
+_MORE_TIME = Text(
+    "look at the end of {log}; give it more time with --phase-timeout or --start-timeout",
+    "查看 {log} 末尾；可用 --phase-timeout 或 --start-timeout 延长等待",
+)
 # Lines that mean work is being done, if they say something new.
 _WORK = re.compile("[Ll]oad|[Cc]aptur|[Cc]ompil|decoded|Dynamo")
 # What differs between two lines that say the same: who logs it, when, and elapsed times.
@@ -87,10 +94,9 @@ class Startup:
         ):  # fmt: skip
             if waited > allowed:
                 raise StartTimeout(
-                    f"no progress for {waited:.0f} s after: {self._events[-1].title.en}",
-                    f"progress in the log within {allowed:.0f} s",
-                    f"look at the end of {server.log}; give it more time with --phase-timeout or "
-                    "--start-timeout",
+                    _STILL.format(waited=f"{waited:.0f}", last=self._events[-1].title),
+                    _ALLOWED.format(allowed=f"{allowed:.0f}"),
+                    _MORE_TIME.format(log=server.log),
                 )
 
     def timeline(self, ready_after: float | None) -> tuple[Event, ...]:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.tools.validate.arguments import has
 from vllm_ascend_bringup.tools.validate.checks.base import (
     Outcome,
     Rule,
@@ -21,7 +22,11 @@ _SAMPLE = re.compile(r"^(vllm:\w+)(?:\{.*\})? (\S+)$", re.MULTILINE)
 _REQUESTS, _PROMPT, _GENERATED = (
     "vllm:request_success_total", "vllm:prompt_tokens_total", "vllm:generation_tokens_total"
 )  # fmt: skip
-_PREEMPTIONS = "vllm:num_preemptions_total"
+_DRAFTED, _ACCEPTED = (
+    "vllm:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_accepted_tokens_total"
+)  # fmt: skip
+SPECULATION = "--speculative-config"
+PREEMPTIONS = "vllm:num_preemptions_total"
 # Counters follow an answer by a moment.
 _PATIENCE_SECONDS = 10.0
 
@@ -51,7 +56,7 @@ def run(session: Session) -> Outcome:
             break
         time.sleep(0.25)
     nan = [name for name, value in metrics.items() if math.isnan(value)]
-    preemptions = metrics.get(_PREEMPTIONS, 0.0)
+    preemptions = metrics.get(PREEMPTIONS, 0.0)
     said = [
         Text("{name}: {found:.0f}, sent: {sent}", "{name}：{found:.0f}，实际发送 {sent}").format(
             name=name, found=metrics.get(name, 0.0), sent=count
@@ -61,8 +66,14 @@ def run(session: Session) -> Outcome:
     said.append(Text("requests pushed out of the KV cache: {count:.0f}",
                      "被挤出 KV cache 的请求：{count:.0f}").format(count=preemptions))  # fmt: skip
     said += [Text("{name} is NaN", "{name} 为 NaN").format(name=name) for name in nan]
-    # As many as there were requests: each was started twice.
-    if wrong or nan or preemptions >= max(1, client.requests):
+    idle = has(session.arguments, SPECULATION) and not metrics.get(_DRAFTED)
+    if has(session.arguments, SPECULATION):
+        text = Text("tokens drafted: {drafted:.0f}, accepted: {accepted:.0f}",
+                    "草稿 token：{drafted:.0f}，接受：{accepted:.0f}")  # fmt: skip
+        said.append(text.format(drafted=metrics.get(_DRAFTED, 0.0),
+                                accepted=metrics.get(_ACCEPTED, 0.0)))  # fmt: skip
+    # As many preemptions as there were requests: each was started twice.
+    if wrong or nan or idle or preemptions >= max(1, client.requests):
         return failed("metrics", *said)
     return passed(*said)
 
