@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The communicator cannot be created."""
+
+from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
+
+SIGNATURE = Signature(
+    id="hccl-comm-init",
+    title=Text("The HCCL communicator cannot be created", "无法创建 HCCL 通信域"),
+    actions=(
+        Text(
+            "Check ASCEND_RT_VISIBLE_DEVICES and which rank uses which card; a container "
+            "must see every card of the job",
+            "检查 ASCEND_RT_VISIBLE_DEVICES 以及 rank 与卡的对应关系；"
+            "容器必须能看到任务用到的所有卡",
+        ),
+        Text(
+            "Read the device log (~/ascend/log) for the error below the code",
+            "查看设备日志（~/ascend/log），找到该错误码背后的具体错误",
+        ),
+    ),
+    patterns=(
+        Pattern("hcclcomminit", r"hcclCommInit\w*\(.*error code is \d+", Says.CODE),
+        Pattern("hccl function error", says=Says.CODE),
+        Pattern("getdeviceindexbyphyid", says=Says.WHAT),
+        Pattern("device id error", says=Says.WHAT),
+        Pattern("ej0001", r"\bEJ0001\b"),
+        Pattern("hccp", r"(initialize|init).*HCCP.*fail|HCCP.*(fail|error)", Says.WHAT),
+        Pattern("err02200", r"\bERR02200\b", Says.CODE),
+        Pattern("err02", r"\bERR02\d{3} DIST", Says.CODE),
+        Pattern("hcclgetrootinfo", r"HcclGetRootInfo.*(fail|error)", Says.CODE),
+    ),
+)

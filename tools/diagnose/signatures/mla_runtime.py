@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An MLA attention operator fails."""
+
+from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
+
+SIGNATURE = Signature(
+    id="mla-runtime",
+    title=Text("The MLA attention operator fails", "MLA 注意力算子执行失败"),
+    actions=(
+        Text(
+            "Reproduce with one short text request, then once with --enforce-eager",
+            "用一个简短的文本请求复现，再用 --enforce-eager 复现一次",
+        ),
+        Text(
+            "If it fails in both, it is the code path (MLA, rope, platform), not a flag",
+            "如果两种方式都失败，问题在代码路径（MLA、rope、平台实现），而不是启动参数",
+        ),
+    ),
+    patterns=(
+        Pattern("atbringmla", r"AtbRingMLA(GetWorkspaceSize)?\b"),
+        Pattern("ringmla", r"RingMLA\w*.*(fail|error)", Says.WHAT),
+    ),
+)

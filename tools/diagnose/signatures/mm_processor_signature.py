@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processor and transformers disagree about a call."""
+
+from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.tools.diagnose.base import Pattern, Signature
+
+SIGNATURE = Signature(
+    id="mm-processor-signature",
+    title=Text(
+        "The multimodal processor does not fit this transformers",
+        "多模态 processor 与当前 transformers 不匹配",
+    ),
+    actions=(
+        Text(
+            "Compare the checkpoint's transformers_version with the installed one, and "
+            "prefer vLLM's own processor",
+            "对照权重的 transformers_version 与已安装版本，优先使用 vLLM 自带的 processor",
+        ),
+        Text(
+            "--limit-mm-per-prompt with zeros isolates it, but is not the fix",
+            "把 --limit-mm-per-prompt 设为 0 只能用于隔离，不是修复",
+        ),
+    ),
+    patterns=(
+        Pattern("skip_tensor_conversion"),
+        Pattern("convert_to_tensors", r"convert_to_tensors\(\) got an unexpected keyword"),
+        Pattern(
+            "got an unexpected keyword argument",
+            r"TypeError: \w*(Processor|FeatureExtractor"
+            r"|ImageProcessor\w*)[\w.]*\(\) got an unexpected keyword",
+        ),
+    ),
+)

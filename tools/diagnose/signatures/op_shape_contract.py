@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An operator rejects a shape, a rank or a head size."""
+
+from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
+
+SIGNATURE = Signature(
+    id="op-shape-contract",
+    title=Text(
+        "An operator rejects a shape, rank or head size", "算子不接受当前的形状、维度或 head size"
+    ),
+    actions=(
+        Text(
+            "Read the limit that the message names and compare with head_dim, heads per "
+            "rank and mask shape",
+            "查看报错给出的限制，与 head_dim、每个 rank 的头数和掩码形状对照",
+        ),
+        Text(
+            "Try another tensor-parallel size or attention backend", "换一个张量并行度或注意力后端"
+        ),
+    ),
+    patterns=(
+        Pattern("checkinputshape", r"FUNC:Check\w*Shape\w*"),
+        Pattern("k-axis of the two inputs"),
+        Pattern("ez1001", r"\bEZ1001\b", Says.WHAT),
+        Pattern(
+            "e89999",
+            r"\bE89999\W.*(must|should|only support|invalid|not support|not equal|mismatch)",
+            Says.WHAT,
+        ),
+        Pattern(
+            "ez9999",
+            r"\bEZ9999\W.*(must (be|equal)|should be|only supports?|is invalid|not equal"
+            r"|mismatch|exceed)",
+            Says.WHAT,
+        ),
+        Pattern(
+            "tiling",
+            r"(do tiling failed|tiling (process )?.*failed|Tiling\w* failed"
+            r"|execute tiling function)",
+            Says.WHAT,
+            apart=r"MoeDistribute",
+        ),
+        Pattern("head size", r"Head size \d+ is not supported"),
+        Pattern(
+            "head_size",
+            r"(head_size|head_dim|headDim|head dim)\b.*(not supported|only support"
+            r"|should be|must be)",
+            Says.WHAT,
+        ),
+        Pattern("shapes cannot be multiplied", says=Says.WHAT),
+        Pattern("infershape", r"infershape fail", Says.CODE),
+        Pattern("infer shape", r"infer shape fail", Says.CODE),
+        Pattern("error code is 561", r"error code is 561(00[0-2]|103)\b", Says.CODE),
+        Pattern("error code is 16100", r"error code is 16100[1-3]\b", Says.CODE),
+        Pattern(
+            "must match",
+            r"size of tensor a \(\d+\) must match the size of tensor b"
+            r"|expanded size of the tensor .* must match",
+            Says.CODE,
+        ),
+        Pattern(
+            "invalid for input of size", r"shape '\[.*\]' is invalid for input of size", Says.CODE
+        ),
+    ),
+)

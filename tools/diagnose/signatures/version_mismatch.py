@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Package versions that do not fit each other."""
+
+from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
+
+SIGNATURE = Signature(
+    id="version-mismatch",
+    title=Text("Installed package versions do not fit each other", "已安装的软件包版本互不匹配"),
+    actions=(
+        Text(
+            "Print the versions of torch, torch_npu, CANN, NNAL, vllm, vllm-ascend and "
+            "transformers",
+            "打印 torch、torch_npu、CANN、NNAL、vllm、vllm-ascend 和 transformers 的版本",
+        ),
+        Text(
+            "Compare them with the release's table and install the pinned set again, "
+            "torch_npu last",
+            "对照发布说明的配套表，重新安装配套版本，torch_npu 最后安装",
+        ),
+        Text(
+            "For a source build of vLLM set VLLM_VERSION to the release it stands for",
+            "源码安装的 vLLM 需要把 VLLM_VERSION 设为对应的发布版本",
+        ),
+    ),
+    patterns=(
+        Pattern("undefined symbol", r"undefined symbol: \S+"),
+        Pattern(
+            "normal functioning of this module",
+            r"is required for a normal functioning of this module",
+        ),
+        Pattern("versionconflict", r"\b(Contextual)?VersionConflict\b"),
+        Pattern("invalid vllm version"),
+        Pattern("invalidversion", r"InvalidVersion: Invalid version"),
+        Pattern("not found (required by", r"version `(GLIBCXX|CXXABI|GLIBC|GCC)_[\d.]+' not found"),
+        Pattern("binary incompatibility", r"size changed, may indicate binary incompatibility"),
+        Pattern("operator torchvision::", r"operator torchvision::\w+ does not exist"),
+        Pattern("compiled using numpy", r"compiled using NumPy 1\.x cannot be run in", Says.WHAT),
+        Pattern(
+            "cannot import name",
+            r"cannot import name '\w+' from '(transformers|huggingface_hub|tokenizers|torch"
+            r"|numpy|pydantic|compressed_tensors|xgrammar|outlines)\b(?!.*unknown location)",
+            Says.WHAT,
+            near=r"site-packages/(vllm|vllm_ascend|transformers)/|/vllm/vllm/|/vllm_ascend/",
+            apart=r"transformers_modules|modeling_\w+\.py",
+        ),
+        Pattern(
+            "which is incompatible",
+            r"requires .*, but you have .* which is incompatible",
+            Says.WHAT,
+        ),
+        Pattern("distributionnotfound", says=Says.WHAT),
+        Pattern(
+            "torch_npu version",
+            r"torch_npu version .*(not match|mismatch|does not match)"
+            r"|torch version .*not match.*torch_npu",
+            Says.WHAT,
+        ),
+        Pattern(
+            "cannot open shared object file",
+            r"\blib(cud\w+|cublas\w*|nccl|torch\w*|c10\w*|python3\S*|stdc\+\+)\.so",
+            Says.WHAT,
+        ),
+        Pattern("all_special_tokens_extended", r"has no attribute '?all_special_tokens_extended"),
+    ),
+)
