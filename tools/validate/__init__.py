@@ -22,6 +22,8 @@ from vllm_ascend_bringup.tools.validate.results import Validation
 from vllm_ascend_bringup.tools.validate.stages import run_stages
 from vllm_ascend_bringup.tools.validate.verdict import limits_of, summary_of
 
+__all__ = ["ValidateRequest", "validate"]
+
 
 def validate(request: ValidateRequest) -> Validation:
     """Inspect, serve, ask, judge, stop; on failure look for what makes it pass.

@@ -105,9 +105,14 @@ _HOPES: Mapping[str, tuple[tuple[Rung, ...], Text]] = {
 }  # fmt: skip
 
 
+def hopes_of(label: str) -> tuple[tuple[Rung, ...], Text]:
+    """The rungs that may help against this cause, and why the others cannot."""
+    return _HOPES.get(label, (RUNGS, _OUTPUT))
+
+
 def climb(failed: Start, setting: Setting) -> tuple[Start, ...]:
     """Rung by rung until one passes; those that cannot matter say why."""
-    hopeful, why_not = _HOPES.get(failed.label or "", (RUNGS, _OUTPUT))
+    hopeful, why_not = hopes_of(failed.label or "")
     tried: list[Start] = []
     for rung in RUNGS:
         options = why_not if rung not in hopeful else rung.options(setting)

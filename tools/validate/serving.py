@@ -24,6 +24,8 @@ from vllm_ascend_bringup.tools.validate.results import Check, Start
 from vllm_ascend_bringup.tools.validate.startup import StartTimeout, Startup
 from vllm_ascend_bringup.tools.vllm_server import VllmServer
 
+# What ``bringup diagnose`` says where it knows no cause.
+INSUFFICIENT = "insufficient-log"
 PORT = Text("the port is free", "端口空闲")
 START = Text("the server becomes ready", "服务就绪")
 # How long a server that fails a request may take to end, or to say that its engine is dead.
@@ -107,7 +109,7 @@ def _failed_start(error: ServeError, server: VllmServer) -> _Proof:
     elif ending(lines, server.exit_code) == "killed":
         label = "server-killed"
     else:
-        label = _first_cause(server.log) or "start-failed"
+        label = _diagnose(server.log)[0].id
     evidence: tuple[Text | str, ...] = (error.args[0],)
     if server.exit_code is not None:
         ended = Text("vllm serve ended with code {code}", "vllm serve 已退出，退出码 {code}")
@@ -159,16 +161,21 @@ def _check(
     except (RefusedError, UnreachableError) as error:
         state, evidence = "failed", (str(error),)
         if _alive(server, session.client, _DYING_SECONDS):
-            unreachable = isinstance(error, UnreachableError)
-            label = (
-                "request-timeout" if unreachable else _first_cause(server.log) or "request-failed"
-            )
+            label = _refusal(error, server)
         else:
             proof.dead = True
             label = _death(server, well, session, rule)
     proof.label = proof.label or label
     proof.dead = proof.dead or (rule.vital and state == "failed")
     return Check(rule.id, rule.title, state, evidence, label, round(time.monotonic() - started, 2))
+
+
+def _refusal(error: RefusedError | UnreachableError, server: VllmServer) -> str:
+    """The label for a request that a server survived."""
+    if isinstance(error, UnreachableError):
+        return "request-timeout"
+    cause = _diagnose(server.log)[0].id
+    return "request-failed" if cause == INSUFFICIENT else cause
 
 
 def _death(server: VllmServer, well: int, session: Session, rule: Rule | None) -> str:
@@ -180,7 +187,7 @@ def _death(server: VllmServer, well: int, session: Session, rule: Rule | None) -
         return "server-killed"
     if session.client.requests == 0 or (rule and rule.first):
         return "false-ready"
-    return _first_cause(server.log) or "server-died"
+    return _diagnose(server.log)[0].id
 
 
 def _alive(server: VllmServer, client: Client, seconds: float) -> bool:
@@ -204,11 +211,6 @@ def _diagnose(log: Path) -> tuple[Finding, ...]:
 
     with log.open(errors="replace") as lines:
         return diagnose(lines)
-
-
-def _first_cause(log: Path) -> str | None:
-    found = _diagnose(log)
-    return found[0].id if found else None
 
 
 def _taken(host: str, port: int) -> Text | None:

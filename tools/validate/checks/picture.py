@@ -52,7 +52,8 @@ def takes_pictures(parts: tuple[str, ...], arguments: tuple[str, ...]) -> Text |
     if not any(map(_VISION.match, parts)):
         return Text("the model has no encoder for pictures", "模型没有图像编码器")
     limit = value_of(arguments, "--limit-mm-per-prompt") or "{}"
-    if has(arguments, "--language-model-only") or _none_allowed(limit):
+    none = value_of(arguments, "--limit-mm-per-prompt.image") == "0" or _none_allowed(limit)
+    if none or has(arguments, "--language-model-only"):
         return Text("the server was told to take no pictures", "服务被设为不接收图像")
     return None
 
