@@ -19,6 +19,8 @@ from vllm_ascend_bringup.errors import ServeError
 # vLLM logs this before the traceback that matters; what follows it is quoted in the error.
 _CAUSE_MARKS = ("bringup.errors.", "Error: ", "error: ")
 _STOP_SECONDS = 30.0
+# A server that never came up has no requests to finish.
+_GIVE_UP_SECONDS = 10.0
 # Servers here are on this machine, which a proxy of the environment would not find.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # Waits until its standard input closes, which is when the process that holds the other end is
@@ -104,7 +106,7 @@ class VllmServer:
         try:
             self._wait_until_ready(started + self._timeout)
         except BaseException:
-            self.stop()
+            self.stop(_GIVE_UP_SECONDS)
             raise
         self.seconds_to_ready = time.monotonic() - started
         return self
@@ -117,15 +119,18 @@ class VllmServer:
         lines = self.log.read_text(errors="replace").splitlines()
         return [line for line in lines if containing in line]
 
-    def stop(self) -> None:
-        """Ask the server to stop, then stop whatever is left of its process group."""
+    def stop(self, patience: float = _STOP_SECONDS) -> None:
+        """Ask the server to stop, then stop whatever is left of its process group.
+
+        ``patience``: seconds that it, and then each of its processes, gets to end by itself.
+        """
         if self._process is None:
             return
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_STOP_SECONDS)
-        deadline = time.monotonic() + _STOP_SECONDS
+                self._process.wait(patience)
+        deadline = time.monotonic() + patience
         while _group_exists(self._process.pid):
             end = signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL
             os.killpg(self._process.pid, end)
