@@ -55,3 +55,42 @@ def test_tested_versions_are_stated_once_and_everywhere() -> None:
         text = (ROOT / readme).read_text()
         assert oldest in text
         assert newest in text
+
+
+_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
+def outline(text: str) -> dict[str, list[object]]:
+    """What both languages must have alike: headings, code, tables, lists, links, names in code."""
+    code = [
+        (language, [line.partition(" #")[0].rstrip() for line in block.splitlines()])
+        for language, block in _FENCE.findall(text)
+    ]
+    prose = _FENCE.sub("", text)
+    rows = re.findall(r"^\|(.*)\|$", prose, re.MULTILINE)
+    links = sorted(re.findall(r"\[[^]]*\]\(([^)]+)\)", prose))
+    return {
+        "headings": [len(level) for level in re.findall(r"^(#+) ", prose, re.MULTILINE)],
+        "code": list(code),
+        "tables": [len(table.splitlines()) for table in re.findall(r"(?:^\|.*\n)+", prose, re.M)],
+        "columns": [len(re.split(r"(?<!\\)\|", row)) for row in rows],
+        "items": re.findall(r"^(-|\d+\.) ", prose, re.MULTILINE),
+        "links": [link for link in links if link not in READMES],
+        # First cells name formats, variables and commands; what is code there is not translated.
+        "names": [re.findall(r"`[^`]+`", row.partition("|")[0]) for row in rows],
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["headings", "code", "tables", "columns", "items", "links", "names"]
+)
+def test_both_languages_have_the_same(kind: str) -> None:
+    english, chinese = (outline((ROOT / readme).read_text())[kind] for readme in READMES)
+    assert english
+    assert english == chinese
+
+
+def test_each_language_links_to_the_other() -> None:
+    english, chinese = ((ROOT / readme).read_text() for readme in READMES)
+    assert "](README.zh.md)" in english
+    assert "](README.md)" in chinese

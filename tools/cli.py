@@ -11,7 +11,14 @@ from rich.markup import escape
 from vllm_ascend_bringup import __version__
 from vllm_ascend_bringup.errors import BringupError
 from vllm_ascend_bringup.language import language_of
-from vllm_ascend_bringup.tools.commands import catalogs, checkpoint, demo, diagnose, validate
+from vllm_ascend_bringup.tools.commands import (
+    catalogs,
+    check_request,
+    checkpoint,
+    demo,
+    diagnose,
+    validate,
+)
 
 # sysexits.h: EX_SOFTWARE, an error that is ours and not the user's.
 _EXIT_INTERNAL = 70
@@ -53,6 +60,7 @@ app.add_typer(catalogs.recipes, name="recipes")
 app.command()(checkpoint.new)
 app.command()(catalogs.patches)
 app.command()(checkpoint.convert)
+app.command()(check_request.check_request)
 app.command()(demo.demo)
 app.command()(validate.validate)
 app.command()(diagnose.diagnose)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image decodes to its end, and is not too large when it has.
+
+vLLM: load_bytes in vllm/multimodal/media/image.py; 178,956,970 pixels unless VLLM_MAX_IMAGE_PIXELS
+says otherwise. Needs Pillow, which every environment with vLLM has; without it nothing is said.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.tools.check_request.base import (
+    Complaint,
+    Medium,
+    Request,
+    Rule,
+    Server,
+)  # fmt: skip
+from vllm_ascend_bringup.tools.check_request.formats import VLLM, format_of
+
+PIXELS = 178_956_970
+
+
+def check(request: Request, server: Server) -> Iterator[Complaint]:
+    """A complaint per image that Pillow does not open to its end."""
+    if find_spec("PIL") is None:
+        return
+    for medium in request.media:
+        known = format_of(medium.head() or b"") in VLLM["image"]
+        if medium.kind == "image" and known:
+            yield from _open(medium)
+
+
+def _open(medium: Medium) -> Iterator[Complaint]:
+    from PIL import Image
+
+    opened = medium.file if medium.file is not None else io.BytesIO(medium.data or b"")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(opened) as image:
+                width, height = image.size
+                if width * height > PIXELS:
+                    yield _too_large(medium, width, height)
+                    return
+                image.load()
+    except Image.DecompressionBombError:
+        yield _too_large(medium, 0, 0)
+    except (OSError, SyntaxError, ValueError) as error:
+        yield Complaint(
+            medium.where,
+            Text("the image does not decode: {error}", "图像无法解码：{error}").format(error=error),
+            Text("it may be cut short; encode it again", "可能不完整；请重新编码"),
+        )
+
+
+def _too_large(medium: Medium, width: int, height: int) -> Complaint:
+    size = f"{width} x {height}" if width else f"> {PIXELS}"
+    return Complaint(
+        medium.where,
+        Text("{size} pixels; vLLM takes {most}", "{size} 像素；vLLM 最多 {most}").format(
+            size=size, most=PIXELS
+        ),
+        Text("scale it down, or set VLLM_MAX_IMAGE_PIXELS on the server",
+             "缩小图像，或在服务端设置 VLLM_MAX_IMAGE_PIXELS"),
+    )  # fmt: skip
+
+
+RULE = Rule("image-opens", ("vllm",), check)
