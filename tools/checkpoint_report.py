@@ -8,15 +8,13 @@ What it cannot see: tensor values (a scale may hold NaN), whether vLLM's model c
 these tensor names, and what code behind ``auto_map`` does.
 """
 
-import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vllm_ascend_bringup.checkpoint import Checkpoint, TensorInfo, read_checkpoint
+from vllm_ascend_bringup.checkpoint import Checkpoint, read_checkpoint
 from vllm_ascend_bringup.checkpoint_files import other_pointers, tokenizer_files
 from vllm_ascend_bringup.errors import BringupError, CheckpointError, RecipeError, SettingsError
 from vllm_ascend_bringup.formats.families.base import LeftAlone
@@ -34,6 +32,7 @@ from vllm_ascend_bringup.tools.model_class import (
 )
 from vllm_ascend_bringup.tools.model_questions import ModelAnswers, answer_questions, head_notes
 from vllm_ascend_bringup.tools.processors import Processors, read_processors
+from vllm_ascend_bringup.tools.rank_weights import WeightBytes, weight_bytes
 from vllm_ascend_bringup.tools.remote_code import RemoteCode, read_remote_code, settings_of
 from vllm_ascend_bringup.tools.tp_scan import BREAKS, TpFinding, scan_tp
 from vllm_ascend_bringup.tools.transformers_source import installed_transformers
@@ -41,13 +40,6 @@ from vllm_ascend_bringup.tools.vllm_registry import InstalledVllm, installed_vll
 
 SCHEMA_VERSION = 1
 _TP_SIZES = (1, 2, 4, 8, 16)
-# Decoded weights are bfloat16, or float16 on 310P.
-_DECODED_BYTES = 2
-# Two-dimensional tensors that vLLM keeps whole on every rank: routers, and MLA's down projections
-# (ReplicatedLinear in vllm/model_executor/models/deepseek_v2.py).
-_REPLICATED = re.compile(r"\.(gate|router|q_a_proj|kv_a_proj_with_mqa)\.weight$")
-_KV_PROJECTION = re.compile(r"\.(k_proj|v_proj)\.weight$")
-_WHOLE, _BY_KV_HEADS, _BY_RANKS = "whole", "by KV heads", "by ranks"
 
 
 @dataclass(frozen=True)
@@ -159,7 +151,8 @@ def report_checkpoint(path: str | Path, tp: int | None = None) -> CheckpointRepo
         problems.append(Problem("error", str(error), error.exit_code))
     pairings = plan.pairings if plan else {}
     source = checkpoint.quantization
-    stored, decoded = _bytes_by_split(checkpoint, None), _bytes_by_split(checkpoint, plan)
+    tensors = checkpoint.tensors.values()
+    stored, decoded = weight_bytes(tensors, None), weight_bytes(tensors, plan)
     return CheckpointReport(
         path=str(checkpoint.path),
         model=model,
@@ -181,7 +174,7 @@ def report_checkpoint(path: str | Path, tp: int | None = None) -> CheckpointRepo
         tensors=len(checkpoint.tensors),
         shards=len(checkpoint.shards),
         stored_bytes=checkpoint.nbytes,
-        decoded_bytes=sum(decoded.values()),
+        decoded_bytes=decoded.total,
         tp_sizes=tuple(
             _tp_size(model, stored, decoded, size, found)
             for size, found in about_tp.items()
@@ -231,7 +224,7 @@ def _plan(checkpoint: Checkpoint, settings: Settings) -> tuple[DecodePlan | None
 
 
 def _tp_size(
-    model: ModelFacts, stored: Mapping[str, int], decoded: Mapping[str, int], tp: int,
+    model: ModelFacts, stored: WeightBytes, decoded: WeightBytes, tp: int,
     findings: tuple[TpFinding, ...],
 ) -> TpSize:  # fmt: skip
     return TpSize(
@@ -239,39 +232,7 @@ def _tp_size(
         query_heads=model.query_heads // tp,
         kv_heads=max(1, model.kv_heads // tp),
         kv_replicas=model.kv_replicas(tp),
-        stored_bytes=_rank_bytes(stored, model, tp),
-        decoded_bytes=_rank_bytes(decoded, model, tp),
+        stored_bytes=stored.on_rank(model, tp),
+        decoded_bytes=decoded.on_rank(model, tp),
         findings=findings,
     )
-
-
-def _rank_bytes(by_split: Mapping[str, int], model: ModelFacts, tp: int) -> int:
-    """Weight bytes of one rank.
-
-    An estimate by tensor names: matrices are divided over the ranks, K and V projections over at
-    most as many ranks as there are KV heads; vectors, routers and MLA down projections are whole
-    on each. vLLM pads the vocabulary to a multiple of 64, which is not counted.
-    """
-    kv_parts = tp if model.attention == "MLA" else min(tp, max(1, model.kv_heads))
-    parts = {_WHOLE: 1, _BY_KV_HEADS: kv_parts, _BY_RANKS: tp}
-    return round(sum(nbytes / parts[split] for split, nbytes in by_split.items()))
-
-
-def _bytes_by_split(checkpoint: Checkpoint, plan: DecodePlan | None) -> Mapping[str, int]:
-    """Weight bytes of the model by how ranks divide them: on disk, or decoded by ``plan``."""
-    total: Counter[str] = Counter()
-    for name, tensor in checkpoint.tensors.items():
-        if plan and (name in plan.scales or name in plan.dropped):
-            continue
-        nbytes = tensor.nbytes
-        if plan and name in plan.pairings:
-            outputs = plan.pairings[name].outputs
-            nbytes = _DECODED_BYTES * sum(math.prod(shape) for _, shape in outputs)
-        total[_split(tensor)] += nbytes
-    return total
-
-
-def _split(tensor: TensorInfo) -> str:
-    if len(tensor.shape) < 2 or _REPLICATED.search(tensor.name):
-        return _WHOLE
-    return _BY_KV_HEADS if _KV_PROJECTION.search(tensor.name) else _BY_RANKS

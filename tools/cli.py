@@ -17,6 +17,7 @@ from vllm_ascend_bringup.tools.commands import (
     checkpoint,
     demo,
     diagnose,
+    plan,
     validate,
 )
 
@@ -64,6 +65,7 @@ app.command()(check_request.check_request)
 app.command()(demo.demo)
 app.command()(validate.validate)
 app.command()(diagnose.diagnose)
+app.command()(plan.plan)
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def answer_questions(
     # MLA keeps one latent, so one KV head, on every rank.
     clean = tuple(tp for tp, count in heads.items() if count in MLA_GRAPH_HEADS)
     return ModelAnswers(
-        mtp=_mtp(model, sum(_is_of_mtp(name, model) for name in names), vllm),
+        mtp=_mtp(model, sum(is_of_mtp(name, model) for name in names), vllm),
         moe=moe,
         expert_parallelism=moe,
         flashcomm1=moe,
@@ -124,7 +124,7 @@ def _mtp(model: ModelFacts, tensors: int, vllm: InstalledVllm) -> Mtp:
     return Mtp(state, model.mtp_layers, tensors, supports)
 
 
-def _is_of_mtp(name: str, model: ModelFacts) -> bool:
+def is_of_mtp(name: str, model: ModelFacts) -> bool:
     """By a module called mtp or nextn, or by a layer number past the last."""
     if ("mtp" in name or "nextn" in name) and _MTP_NAME.search(name):
         return True

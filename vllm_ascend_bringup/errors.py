@@ -85,6 +85,12 @@ class PlatformError(BringupError):
     exit_code = 11
 
 
+class PlanError(BringupError):
+    """A request for which there is no plan: sizes that exclude each other, or the chip."""
+
+    exit_code = 13
+
+
 def listed(names: "list[str] | tuple[str, ...] | set[str]", limit: int = 8) -> str:
     """Join names for a message, at most ``limit`` of them, sorted, with a count of the rest."""
     ordered = sorted(names)

@@ -87,6 +87,70 @@ MLA_GRAPH_HEADS = frozenset({32, 64, 128})
 # vllm-ascend's NPUPlatform.supported_quantization, all chips alike.
 QUANTIZATION = ("ascend", "compressed-tensors", "fp8", "deepseek_v4_fp8")
 
+# Streams of a device, and how many of them vllm-ascend kept back when it still counted
+# (update_aclgraph_sizes in utils.py, until 0.20.2rc1). A virtual device has a share of them.
+DEVICE_STREAMS = 2048
+RESERVED_STREAMS = 248
+# Of one buffer of a communicator of HCCL, in MiB; each has two, to send and to receive (CANN's
+# documentation of HCCL_BUFFSIZE; _DEFAULT_BUFFER_SIZE and _MIN_DP_BUFFER_SIZE in utils.py).
+HCCL_BUFFER_MIB = 200
+HCCL_DP_BUFFER_MIB = 50
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What vllm-ascend offers on a chip, and what its guides deploy it with.
+
+    ``devices``: NPUs of a server. ``memory``: bytes of one as torch_npu reports them, of the
+    variant that is usual. ``parallel``: "tp", "pp", "dp", "ep". ``quantization``: methods of vLLM
+    that it has taken over. ``modelslim``: types of ModelSlim's weights that it has a scheme for.
+    ``kv_divisor``: it offers this part of the free memory to the KV cache. ``graphs``: how many
+    can be captured where ranks communicate; None if streams are the only limit. ``length``: tokens
+    of context that its guides begin with; None for the model's own. ``image_suffix``, ``shm``,
+    ``host_network``, ``hccn``: of its container.
+    """
+
+    devices: int
+    memory: int
+    parallel: frozenset[str]
+    quantization: tuple[str, ...]
+    modelslim: frozenset[str]
+    image_suffix: str = ""
+    shm: str = "1g"
+    host_network: bool = True
+    hccn: bool = True
+    kv_divisor: int = 1
+    graphs: int | None = None
+    length: int | None = None
+
+
+_MODELSLIM = frozenset({
+    "W8A8", "W8A8_DYNAMIC", "W8A8_MIX", "W8A16", "W4A8_DYNAMIC", "W4A16", "W4A4_DYNAMIC",
+    "W4A4_FLATQUANT_DYNAMIC",
+})  # fmt: skip
+_ALL_KINDS = frozenset({"tp", "pp", "dp", "ep"})
+# Sources; docs are vllm-ascend's:
+# - devices, containers: docs/source/tutorials/models/Qwen3-Dense.md, installation.md, faqs.md.
+# - memory: "60.96 GiB total capacity" in errors of 64 GB devices (vllm-ascend issues 6611, 11514);
+#   for the 300I Duo with 96 GB on two devices, the smaller of 44,280 and 43,693 MB in npu-smi
+#   (issue 1141).
+# - parallel: docs, Qwen3.5-27B-Qwen3.6-27B.md ("only the TP scenario" on the 300I Duo).
+# - quantization: NPUPlatform.pre_register_and_update. modelslim: @register_scheme in
+#   quantization/methods and _310p/quantization/methods; MXFP and FP8 ones are the 950's.
+# - kv_divisor: _310p/worker_310p.py, determine_available_memory.
+# - graphs: event ids of the 310P; its guide has 2 for Qwen3-32B, Qwen3.5-Dense.md "at most two".
+# - length: the 310P's guide, which warns not to leave it to the model.
+_HBM = 60 * 1024**3 + 96 * 1024**3 // 100
+DEPLOYMENTS: Mapping[str, Deployment] = MappingProxyType({
+    "a2": Deployment(8, _HBM, _ALL_KINDS, QUANTIZATION, _MODELSLIM),
+    "a3": Deployment(16, _HBM, _ALL_KINDS, QUANTIZATION, _MODELSLIM, image_suffix="-a3"),
+    "310p": Deployment(
+        8, 43693 * 1024**2, frozenset({"tp"}), ("ascend",),
+        frozenset({"W8A8", "W8A8_DYNAMIC", "W8A8S", "W8A8SC"}), image_suffix="-310p", shm="10g",
+        host_network=False, hccn=False, kv_divisor=2, graphs=2, length=16384,
+    ),
+})  # fmt: skip
+
 
 def installed_chip() -> Chip | None:
     """The chip that vllm-ascend was built for; None off NPU, and for one that is not in CHIPS."""

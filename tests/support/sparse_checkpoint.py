@@ -29,7 +29,7 @@ QUANTIZATION = {
     "weight_block_size": [BLOCK, BLOCK],
 }
 # In the order in which the safetensors library writes them.
-_BYTES = {"F32": 4, "BF16": 2, "F8_E4M3": 1}
+_BYTES = {"F32": 4, "BF16": 2, "I8": 1, "F8_E4M3": 1}
 
 
 def write_deepseek_v3(folder: Path) -> Path:
@@ -47,7 +47,7 @@ def write_deepseek_v3(folder: Path) -> Path:
     weight_map: dict[str, str] = {}
     for number, header in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{SHARDS:06d}.safetensors"  # six digits, as published
-        _write_shard(folder / file, header)
+        write_shard(folder / file, header)
         weight_map |= dict.fromkeys(header, file)
     index = {"metadata": {}, "weight_map": dict(sorted(weight_map.items()))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
@@ -111,10 +111,10 @@ def _divide(weights: Mapping[str, Shape], count: int) -> list[Header]:
     for name, shape in weights.items():
         shards[count * before // total] += _stored(name, shape)
         before += math.prod(shape)
-    return [_header(shard) for shard in shards]
+    return [make_header(shard) for shard in shards]
 
 
-def _header(tensors: list[tuple[str, str, Shape]]) -> Header:
+def make_header(tensors: list[tuple[str, str, Shape]]) -> Header:
     order = list(_BYTES)
     header: Header = {}
     end = 0
@@ -124,7 +124,7 @@ def _header(tensors: list[tuple[str, str, Shape]]) -> Header:
     return header
 
 
-def _write_shard(file: Path, header: Header) -> None:
+def write_shard(file: Path, header: Header) -> None:
     """A header and a hole of the size of the data."""
     text = json.dumps({"__metadata__": {"format": "pt"}, **header}, separators=(",", ":"))
     raw = text.encode() + b" " * (-len(text) % 8)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from vllm_ascend_bringup.attention import CHUNK_MASK_BYTES
 from vllm_ascend_bringup.kernels.nz_mask import mask_bytes, mask_rows
 
 # Rows of a mask are padded to this; a piece with fewer would take as much.
@@ -112,10 +113,9 @@ def _fitting(used: int, start: int, wanted: int, width: int, budget: int, itemsi
 class LegacyMasks:
     """Masks for the operators that add what they are given, for one dtype on one device.
 
-    longest_prompt: that any batch can have. budget: bytes that the rows of one call may take;
-    while they are made, those of the call before are still there. mark: what makes an operator take
-    a tensor as FRACTAL_NZ. Nothing is kept on the class: two of them do not know of each other.
-    window: how many keys a query sees at most, itself included.
+    longest_prompt: that any batch can have. budget: bytes that the rows of one call may take.
+    mark: what makes an operator take a tensor as FRACTAL_NZ. Nothing is kept on the class: two of
+    them do not know of each other. window: how many keys a query sees at most, itself included.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class LegacyMasks:
         device: torch.device,
         longest_prompt: int,
         *,
-        budget: int = 24 << 20,
+        budget: int = CHUNK_MASK_BYTES,
         mark: Callable[[torch.Tensor], torch.Tensor] = lambda mask: mask,
     ) -> None:
         self.dtype, self.device, self.longest_prompt = dtype, device, longest_prompt
