@@ -53,7 +53,8 @@ class Pattern:
     ``anchor``: lower-case text that every such line holds; the search for it is the fast path.
     ``regex``: what the line must match, in any case; the anchor itself if empty.
     ``near``, ``apart``: what the lines before it (same process, same traceback) must and must not
-    match. ``when``: a last question to the match.
+    match. ``when``: a last question to the match. ``warns``: a warning of this kind is evidence
+    too; others are not.
     """
 
     anchor: str
@@ -62,6 +63,7 @@ class Pattern:
     near: str = ""
     apart: str = ""
     when: Callable[[re.Match[str]], bool] | None = None
+    warns: bool = False
 
     def __post_init__(self) -> None:
         if self.anchor != self.anchor.lower() or len(self.anchor) < 2:

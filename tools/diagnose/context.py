@@ -5,9 +5,9 @@ import re
 
 # Frames of vLLM, vllm-ascend and MindIE while parameters are made and filled.
 LOADING = (
-    r"\b(create_weights|load_weights|weight_loader\w*|load_model|initialize_model|get_model"
-    r"|process_weights_after_loading|_load_module|load_column_parallel_weight"
-    r"|load_row_parallel_weight|load_merged_column_weight|load_qkv_weight)\b|/model_loader/"
+    r"\b(create_weights|\w*load_weights|\w*weight_loader\w*|load_model|initialize_model|get_model"
+    r"|process_weights_after_loading|_?load_(module|column|row|merged|qkv|w13|w2|model_weight)\w*)\b"
+    r"|/model_loader/"
 )
 # Frames once there is a model: profiling, capture, steps.
 RUNNING = (

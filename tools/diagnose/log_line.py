@@ -5,12 +5,17 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-_ANSI = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\^_])")
+# Terminal sequences, also colours that lost their escape character on the way into a file.
+_ANSI = re.compile(
+    r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])"
+    r"|(?:\^\[)?\[\d{1,2}(?:;\d{1,3})*m"
+)
 _LEVEL = r"DEBUG|INFO|EVENT|TRACE|WARN(?:ING)?|ERROR|CRITICAL|FATAL"
 _PREFIX = re.compile(
     r"(?:\S{1,60}\s+\|\s)?"  # docker compose
     r"(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*\s+)?"  # docker logs -t
-    r"(?:\((?P<process>\w[^()]{0,60}\bpid=\d+[^()]{0,40})\)\s?)?"  # vLLM's processes, Ray's actors
+    r"(?:\((?P<process>\w[^()]{0,60}\bpid=\d+[^()]{0,40})\)\s?)*"  # vLLM's processes, Ray's actors
+    r"(?:\[Stage-\d+\]\s)?"  # vLLM-Omni
     r"(?:\[(?P<rank>rank\s?\d+)\]:?\s?)?"  # torch
     rf"(?:(?P<level>{_LEVEL})\s+(?P<when>\d\d-\d\d \d\d:\d\d:\d\d)\S*\s+\[?[\w./]+:\d+\]\s?)?"
     r"(?:E   (?=\S))?"  # pytest
@@ -41,7 +46,7 @@ class LogLine:
     when: str
 
     @property
-    def can_be_evidence(self) -> bool:
+    def reports_error(self) -> bool:
         """Notes and warnings mention errors all the time; a raised exception inside one counts."""
         if self.level is Level.WARNING:
             return _RAISED.match(self.message) is not None
@@ -50,9 +55,7 @@ class LogLine:
 
 def without_ansi(line: str) -> str:
     """``line`` without colours and other terminal sequences, and without its line end."""
-    if "\x1b" in line:
-        line = _ANSI.sub("", line)
-    return line.rstrip("\r\n")
+    return _ANSI.sub("", line).rstrip("\r\n")
 
 
 def source_of(line: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from vllm_ascend_bringup.tools.diagnose.base import Excerpt, Pattern, Says, Signature
 from vllm_ascend_bringup.tools.diagnose.log_line import (
+    Level,
     LogLine,
     parse,
     source_of,
@@ -89,13 +90,16 @@ class Scanner:
         text = without_ansi(line)
         self._follow_serving(number, text, file)
         parsed = parse(text)
-        if not parsed.can_be_evidence:
+        if parsed.level is Level.NOTE:
             return
+        reports_error = parsed.reports_error
         lowered = parsed.message.lower()
         for anchor, patterns in self._by_anchor.items():
             if anchor not in lowered:
                 continue
             for signature, pattern in patterns:
+                if not (reports_error or pattern.warns):
+                    continue
                 match = pattern.found(parsed.message, lambda: self._before(parsed))
                 if match is not None:
                     excerpt = Excerpt(number, _shortened(text, match.group()), file)

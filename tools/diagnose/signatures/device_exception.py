@@ -22,10 +22,11 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("npu warning", r"NPU warning, error code is 5070\d\d", Says.CODE, warns=True),
         Pattern(
             "5070",
-            r"(error code(:| is)\s*|result = |errorCode=|retCode=|error:)\s*5070(1[1-9]|2\d"
-            r"|3[0-24-9]|4\d|5[0-7])\b",
+            r"(error code(:| is)\s*|result = |errorCode=|retCode=|error:)\s*5070(0[0-79]"
+            r"|[124]\d|3[0-24-9]|5[0-7])\b",
             Says.CODE,
         ),
         Pattern(

@@ -21,6 +21,8 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("dcmi", r"dcmi (module|model) init\w* failed|dcmi.*ret is -8005"),
+        Pattern("operation not permitted", r"what\(\):\s+Operation not permitted"),
         Pattern(
             "operation not permitted",
             r"(docker|oci runtime|containerd|runc|pthread_create|can't start new thread|shm"

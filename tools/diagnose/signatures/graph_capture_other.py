@@ -27,6 +27,11 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("capture_status", r"ACL_MODEL_RI_CAPTURE_STATUS\w*.*ASSERT FAILED", Says.WHAT),
+        Pattern(
+            "graph capture",
+            r"(cannot|not allowed|not permitted|fail\w*|error).* during (\w+ )?graph capture",
+        ),
         Pattern("captured-stream", r"synchronize captured-stream"),
         Pattern("stream is captured"),
         Pattern(
@@ -46,7 +51,7 @@ SIGNATURE = Signature(
             r"(error code(:| is)|result = |errorCode=|retCode=)\s*1070(2[2-9]|3\d)\b",
             Says.WHAT,
         ),
-        Pattern("during capture", r"(Error|fail\w*).*during (graph )?capture", Says.WHAT),
+        Pattern("during capture", r"(Error|fail\w*).*during capture", Says.WHAT),
         # The end of a capture fails after anything that went wrong inside it.
         Pattern("507903", says=Says.CODE),
         Pattern("capture sequence", r"invalidated the stream capture sequence", Says.CODE),

@@ -20,6 +20,8 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("hcclcomminit", r"hcclCommInit\w* fail", Says.WHAT),
+        Pattern("hccl comm fail", r"(get|create) hccl comm fail", Says.CODE),
         Pattern("hcclcomminit", r"hcclCommInit\w*\(.*error code is \d+", Says.CODE),
         Pattern("hccl function error", says=Says.CODE),
         Pattern("getdeviceindexbyphyid", says=Says.WHAT),

@@ -22,6 +22,10 @@ SIGNATURE = Signature(
         Text("Use another dtype or a fallback implementation", "换用其他数据类型，或使用替代实现"),
     ),
     patterns=(
+        Pattern(
+            "opp_kernel", r"opp_kernel package is (not )?install|opp_kernel\S* (not|is missing)"
+        ),
+        Pattern("binary_info_config.json", r"binary_info_config\.json.*(fail|not)"),
         Pattern("unsupported_operator", r"Unsupported_Operator|\bEZ3002\b"),
         Pattern("not found in this op store", r"not found in this op store"),
         Pattern("cannot find bin", r"Cannot find bin(ary)? (of|for) op"),

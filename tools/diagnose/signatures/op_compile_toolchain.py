@@ -24,6 +24,9 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("failed to compile node"),
+        Pattern("op compile failed"),
+        Pattern("compile op[", r"Compile op\[.*fail"),
         Pattern("e40021", r"\bE40021\b"),
         Pattern("failed to compile op", r"Failed to compile Op\b"),
         Pattern("eb0500", r"\bEB0500\b"),

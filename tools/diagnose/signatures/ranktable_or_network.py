@@ -26,6 +26,11 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("ej0002", r"\bEJ0002\b"),
+        Pattern("network port is down"),
+        Pattern(
+            "[c10d]", r"\[c10d\].*socket.*(timed out|failed to connect)", Says.WHAT, warns=True
+        ),
         Pattern(
             "ranktable",
             r"ranktable\w*.*(invalid|fail|error|not (exist|found|match)|wrong|校验|错误|失败)",

@@ -30,6 +30,8 @@ SIGNATURE = Signature(
         Pattern("active drivers", r"0 active drivers \(\[\]\)"),
         Pattern("placeholder", r"'?Triton(Language)?Placeholder'?.*has no attribute"),
         Pattern("name 'triton' is not defined"),
-        Pattern("'function' object is not subscriptable", near=r"triton|_kernel\[", says=Says.WHAT),
+        Pattern(
+            "'function' object is not subscriptable", near=r"triton|_kernel\w*\[", says=Says.WHAT
+        ),
     ),
 )
