@@ -229,7 +229,7 @@ def test_the_demo_passes_with_dummy_and_real_weights(tmp_path: Path, port: int) 
     judged = {id_ for id_, rule in CHECKS.items() if rule.needs != "anything"}
     skipped = {check["id"] for check in dummy["checks"] if check["state"] == "not-applicable"}
     assert skipped == {*judged, "picture"}
-    assert "Paris" in found.check("text")["evidence"][0]["en"]
+    assert "Paris" in found.check("text")["evidence"][0]
     assert {feature["id"]: feature["state"] for feature in content["features"]} == {
         "graph-mode": "unsupported", "expert-parallelism": "not-applicable",
         "flashcomm1": "not-applicable", "mtp": "not-applicable", "multimodal": "not-applicable",
@@ -254,7 +254,7 @@ def test_a_port_that_somebody_listens_on_is_left_alone(tmp_path: Path) -> None:
         assert found.content["label"] == "port-in-use"
         dummy, real = found.content["stages"]
         assert (dummy["label"], real["state"]) == ("port-in-use", "not-run")
-        assert str(taken) in dummy["checks"][0]["evidence"][0]["en"]
+        assert str(taken) in dummy["checks"][0]["evidence"][0]
         # Each rung says why it cannot help.
         assert {rung["state"] for rung in found.content["ladder"]} == {"not-run"}
         assert all(rung["note"]["en"] for rung in found.content["ladder"])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.checkpoint_report import report_checkpoint
 from vllm_ascend_bringup.tools.demo import CHECKPOINT
 from vllm_ascend_bringup.tools.validate import ValidateRequest, ladder
@@ -23,7 +24,7 @@ from vllm_ascend_bringup.tools.validate.checks.catalog import CHECKS
 from vllm_ascend_bringup.tools.validate.client import Generation
 from vllm_ascend_bringup.tools.validate.ending import ending
 from vllm_ascend_bringup.tools.validate.request import Setting, setting_of
-from vllm_ascend_bringup.tools.validate.results import Trial, as_text
+from vllm_ascend_bringup.tools.validate.results import Trial
 from vllm_ascend_bringup.tools.validate.startup import StartTimeout, Startup
 from vllm_ascend_bringup.tools.vllm_server import VllmServer
 
@@ -425,8 +426,6 @@ def test_a_rung_changes_one_thing(setting: Setting) -> None:
     assert "text" in str(changed["text-only"])
 
 
-def test_evidence_becomes_one_text() -> None:
-    from vllm_ascend_bringup.language import Text
-
-    joined = as_text((Text("a", "甲"), "b"))
-    assert (joined.en, joined.zh) == ("a\nb", "甲\nb")
+def test_evidence_is_told_in_the_language_of_who_asked(tmp_path: Path) -> None:
+    request = ValidateRequest(CHECKPOINT, (), tmp_path, language="zh")
+    assert request.told((Text("a", "甲"), "b")) == ("甲", "b")

@@ -108,7 +108,7 @@ def validate(
             model=model, arguments=tuple(arguments or ()), logs=logs, dummy=dummy, ladder=ladder,
             features=features, capacity=capacity, random_weights=random_weights,
             phase_seconds=phase_timeout, start_seconds=start_timeout,
-            request_seconds=request_timeout, say=say,
+            request_seconds=request_timeout, language=lang, say=say,
         )
     )  # fmt: skip
     if as_json:
@@ -118,6 +118,6 @@ def validate(
     if report:
         from vllm_ascend_bringup.tools.report import write_report
 
-        files = ", ".join(map(str, write_report(validation, report)))
+        files = ", ".join(map(str, write_report(validation, report, lang)))
         say(Text("report: {files}", "报告：{files}").format(files=files))
     raise typer.Exit(0 if validation.verdict == "pass" else _EXIT_NOT_PASSED)

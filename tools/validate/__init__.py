@@ -17,6 +17,7 @@ from vllm_ascend_bringup.tools.validate.capacity import find_capacity
 from vllm_ascend_bringup.tools.validate.environment import environment_of
 from vllm_ascend_bringup.tools.validate.features import feature_matrix
 from vllm_ascend_bringup.tools.validate.ladder import climb
+from vllm_ascend_bringup.tools.validate.planning import plan_of
 from vllm_ascend_bringup.tools.validate.request import ValidateRequest, setting_of
 from vllm_ascend_bringup.tools.validate.results import Validation
 from vllm_ascend_bringup.tools.validate.stages import run_stages
@@ -32,6 +33,7 @@ def validate(request: ValidateRequest) -> Validation:
     """
     started, started_at = time.monotonic(), datetime.now(timezone.utc)
     setting = setting_of(request, report_checkpoint(request.model))
+    plan, no_plan = plan_of(setting)
     stages = run_stages(setting)
     real = stages[-1]
     passed = real.state == "passed"
@@ -49,10 +51,10 @@ def validate(request: ValidateRequest) -> Validation:
         project_version=__version__,
         environment=environment_of(setting),
         model=setting.report.to_json(),
-        plan=None,
+        plan=plan,
         stages=stages,
         ladder=ladder,
         features=features,
         capacity=capacity,
-        limits=limits_of(setting, stages),
+        limits=(*limits_of(setting, stages), *filter(None, [no_plan])),
     )

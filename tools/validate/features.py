@@ -29,6 +29,7 @@ _FLASHCOMM1 = "VLLM_ASCEND_ENABLE_FLASHCOMM1"
 _EAGER, _EXPERTS = "--enforce-eager", "--enable-expert-parallel"
 _ONE_TOKEN = '{"method": "mtp", "num_speculative_tokens": 1}'
 Ruling = tuple[FeatureState, Text]
+Judgement = tuple[FeatureState, tuple[Text | str, ...]]
 _NO_EXPERTS = Text("the model is no mixture of experts", "模型不是混合专家结构")
 
 
@@ -109,20 +110,26 @@ SWITCHES = (
 
 def feature_matrix(setting: Setting, real: Start) -> tuple[Feature, ...]:
     """``real``: the server with real weights. Starts others only with ``--features``."""
-    found = [_judge(switch, setting, real) for switch in SWITCHES]
-    return (*found, _multimodal(setting, real))
+    found = [(each.id, each.title, *_judge(each, setting, real)) for each in SWITCHES]
+    found.append(
+        ("multimodal", Text("multimodal input", "多模态输入"), *_multimodal(setting, real))
+    )
+    return tuple(
+        Feature(id_, title, state, setting.request.told(evidence))
+        for id_, title, state, evidence in found
+    )
 
 
-def _judge(switch: Switch, setting: Setting, real: Start) -> Feature:
+def _judge(switch: Switch, setting: Setting, real: Start) -> Judgement:
     if ruling := switch.ruled_out(setting):
         state, why = ruling
-        return Feature(switch.id, switch.title, state, (why,))
+        return state, (why,)
     if switch.on(setting.arguments):
         return _seen(switch, real)
     if not setting.request.features or real.state != "passed":
         why = Text("off in this command; --features tries it",
                    "本次命令未启用；可用 --features 单独验证")  # fmt: skip
-        return Feature(switch.id, switch.title, "not-tried", (why,))
+        return "not-tried", (why,)
     variables = tuple(f"{name}={value}" for name, value in switch.environment.items())
     trial = serve(
         Attempt(
@@ -135,35 +142,31 @@ def _judge(switch: Switch, setting: Setting, real: Start) -> Feature:
     return _seen(switch, trial)
 
 
-def _seen(switch: Switch, start: Start) -> Feature:
+def _seen(switch: Switch, start: Start) -> Judgement:
     """What a server with the feature on proves."""
     if start.state != "passed":
         text = Text("a server with it failed: {label}", "启用后服务失败：{label}")
-        why = text.format(label=start.label or start.state)
-        return Feature(switch.id, switch.title, "not-tried", (why,))
+        return "not-tried", (text.format(label=start.label or start.state),)
     if switch.shows is None:
         variables = " ".join(f"{name}={value}" for name, value in switch.environment.items())
         text = Text("served with {variables}; the log never says so",
                     "已在 {variables} 下提供服务；日志对此没有记录")  # fmt: skip
-        return Feature(switch.id, switch.title, "verified", (text.format(variables=variables),))
+        return "verified", (text.format(variables=variables),)
     lines = Path(start.log).read_text(errors="replace").splitlines()
     if shown := tuple(line for line in lines if switch.shows.search(line))[:2]:
-        return Feature(switch.id, switch.title, "verified", shown)
+        return "verified", shown
     why = Text("served, but the log does not show that it was on",
                "服务正常，但日志没有显示该特性已启用")  # fmt: skip
-    return Feature(switch.id, switch.title, "not-tried", (why,))
+    return "not-tried", (why,)
 
 
-def _multimodal(setting: Setting, real: Start) -> Feature:
-    title = Text("multimodal input", "多模态输入")
+def _multimodal(setting: Setting, real: Start) -> Judgement:
     parts = setting.report.model.parts
     if not parts:
-        why = Text("the model takes text only", "模型只接受文本")
-        return Feature("multimodal", title, "not-applicable", (why,))
+        return "not-applicable", (Text("the model takes text only", "模型只接受文本"),)
     if why_not := takes_pictures(parts, setting.arguments):
-        return Feature("multimodal", title, "not-tried", (why_not,))
+        return "not-tried", (why_not,)
     check = next((check for check in real.checks if check.id == "picture"), None)
     if check and check.state == "passed":
-        return Feature("multimodal", title, "verified", check.evidence)
-    why = Text("no picture was answered", "没有得到图像请求的回答")
-    return Feature("multimodal", title, "not-tried", (why,))
+        return "verified", check.evidence
+    return "not-tried", (Text("no picture was answered", "没有得到图像请求的回答"),)
