@@ -34,8 +34,9 @@ _PICTURES_FIRST = (
     "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }}{% endif %}"
     "{% endfor %}{% endif %}{% endfor %}"
 )
-# Two at a time: a start waits half of its time.
-_AT_ONCE = 2
+# A start keeps one core busy for half of its time.
+_AT_ONCE = 3
+REAL_ONLY = ("--no-dummy", "--no-ladder")
 
 pytestmark = pytest.mark.engine
 
@@ -112,6 +113,51 @@ def kill_engine(folder: Path) -> None:
             continue
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens there; closed connections may linger."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+    return number
+
+
+def _demo(folder: Path) -> Validated:
+    port = str(free_port())
+    found = validate(folder, arguments=("--served-model-name", "demo", "--port", port))
+    assert is_free(int(port))
+    for stage in found.content["stages"]:
+        assert stage["command"][stage["command"].index("--port") + 1] == port
+    return found
+
+
+def _capacity(folder: Path) -> Validated:
+    # Two blocks of 128 tokens, for vLLM keeps one of them: half of what config.json allows.
+    return validate(
+        folder, options=("--no-dummy", "--capacity"),
+        arguments=("--num-gpu-blocks-override", "3", "--max-model-len", "256"),
+    )  # fmt: skip
+
+
+def _picture(folder: Path) -> Validated:
+    beside = with_paths({}, _SHIM, Path(sys.prefix) / "multimodal", SUPPORT)
+    model = folder / "model"
+    request = folder / "request.json"
+    request.write_text(json.dumps({"do": "write", "folder": str(model)}))
+    subprocess.run(
+        [sys.executable, tiny_llava.__file__, str(request), str(folder / "answer.json")],
+        env=beside, check=True, capture_output=True,
+    )  # fmt: skip
+    (model / "chat_template.jinja").write_text(_PICTURES_FIRST)
+    return validate(
+        folder, model, (*REAL_ONLY, "--random-weights"), ("--dtype", "bfloat16"), beside
+    )
+
+
 def _orphan_scale(folder: Path) -> Validated:
     return validate(folder, broken_demo(folder / "model", drop(SCALE)), REAL_ONLY)
 
@@ -132,7 +178,7 @@ def _garbage(folder: Path) -> Validated:
 
 
 def _too_long(folder: Path) -> Validated:
-    return validate(folder, options=REAL_ONLY, arguments=("--max-model-len", "4096"))
+    return validate(folder, options=("--no-dummy",), arguments=("--max-model-len", "4096"))
 
 
 def _killed(folder: Path) -> Validated:
@@ -146,26 +192,46 @@ def _hung(folder: Path) -> Validated:
     )  # fmt: skip
 
 
-REAL_ONLY = ("--no-dummy", "--no-ladder")
+def _interrupted(end: signal.Signals, moment: str) -> Callable[[Path], Validated]:
+    def run(folder: Path) -> Validated:
+        port = free_port()
+        process = subprocess.Popen(
+            command(CHECKPOINT, REAL_ONLY, ("--port", str(port))), cwd=folder,
+            env={**with_paths({}), "TMPDIR": str(folder)}, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        wait_for_log(folder, moment)
+        running = len(processes_in(folder))
+        process.send_signal(end)
+        code = process.wait(60)
+        wait_until_left(folder)
+        assert is_free(port)
+        assert running > 2
+        return Validated(code, None, "")
+
+    return run
+
+
 # What is planted, the label it must get, and the check that finds it.
 DEFECTS: dict[str, tuple[Callable[[Path], Validated], str, str]] = {
     "hung-start": (_hung, "start-timeout", "start"),
+    "too-long": (_too_long, "max-model-len", "start"),
     "garbage": (_garbage, "output-quality", "likelihood"),
     "first-request-crashes": (_crash, "false-ready", "text"),
     "server-killed": (_killed, "server-killed", ""),
     "orphan-scale": (_orphan_scale, "scale-pairing", "start"),
     "wrong-recipe": (_wrong_recipe, "weight-key-mismatch", "start"),
-    "too-long": (_too_long, "max-model-len", "start"),
 }
-
-
-@pytest.fixture
-def port() -> int:
-    """A free one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-    return number
+INTERRUPTIONS = {
+    "SIGINT": _interrupted(signal.SIGINT, "Initializing a V1 LLM engine"),
+    "SIGTERM": _interrupted(signal.SIGTERM, "Starting to load model"),
+    "SIGKILL": _interrupted(signal.SIGKILL, "Application startup complete"),
+}
+# The longest first.
+CASES: dict[str, Callable[[Path], Validated]] = {
+    "capacity": _capacity, "demo": _demo, "picture": _picture,
+    **{name: run for name, (run, _, _) in DEFECTS.items()}, **INTERRUPTIONS,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -174,40 +240,26 @@ def runs(
 ) -> Iterator[Mapping[str, "Future[Validated]"]]:
     """Those of the selected tests, side by side."""
     chosen = {
-        item.callspec.params.get("defect")
+        item.callspec.params.get("case")
         for item in request.session.items
         if hasattr(item, "callspec")
     }
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         yield {
             name: pool.submit(run, tmp_path_factory.mktemp(name).resolve())
-            for name, (run, _, _) in DEFECTS.items()
+            for name, run in CASES.items()
             if name in chosen
         }
 
 
-@pytest.mark.parametrize("defect", DEFECTS)
-def test_a_planted_defect_gets_its_label(
-    defect: str, runs: Mapping[str, "Future[Validated]"]
-) -> None:
-    _, label, check = DEFECTS[defect]
-    found = runs[defect].result()
-    assert found.code == 14, found.printed
-    assert (found.content["verdict"], found.content["label"]) == ("fail", label)
-    failed = [each for each in found.real["checks"] if each["state"] == "failed"]
-    assert failed[0]["label"] == label
-    assert failed[0]["evidence"]
-    if check:
-        assert failed[0]["id"] == check
-    assert found.content["stages"][0]["state"] == "not-run"
-    assert found.content["ladder"] == []
-    assert label in found.printed
+@pytest.fixture
+def found(case: str, runs: Mapping[str, "Future[Validated]"]) -> Validated:
+    """What became of it; raises what went wrong in it."""
+    return runs[case].result()
 
 
-def test_the_demo_passes_with_dummy_and_real_weights(tmp_path: Path, port: int) -> None:
-    found = validate(
-        tmp_path / "run", arguments=("--served-model-name", "demo", "--port", str(port))
-    )
+@pytest.mark.parametrize("case", ["demo"])
+def test_the_demo_passes_with_dummy_and_real_weights(case: str, found: Validated) -> None:
     assert found.code == 0, found.printed
     content = found.content
     assert (content["schema_version"], content["command"]) == (1, "validate")
@@ -216,7 +268,6 @@ def test_the_demo_passes_with_dummy_and_real_weights(tmp_path: Path, port: int) 
     assert dummy["changed"] == ["--load-format dummy"]
     for stage in (dummy, real):
         assert stage["state"] == "passed"
-        assert stage["command"][stage["command"].index("--port") + 1] == str(port)
         moments = [event["seconds"] for event in stage["timeline"]]
         assert moments == sorted(moments)
         named = [event["name"] for event in stage["timeline"]]
@@ -236,20 +287,74 @@ def test_the_demo_passes_with_dummy_and_real_weights(tmp_path: Path, port: int) 
     }  # fmt: skip
     assert content["environment"]["platform"].startswith("reference-a2 (CPU")
     assert any("reference-a2" in limit["en"] for limit in content["limits"])
-    assert is_free(port)
+    assert content["plan"]["memory"]["parts"]
 
 
-def is_free(port: int) -> bool:
-    """Whether nobody listens there; closed connections may linger."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+@pytest.mark.parametrize("case", ["picture"])
+def test_a_model_that_sees_answers_about_a_picture(case: str, found: Validated) -> None:
+    assert found.code == 0, found.printed
+    assert found.check("picture")["state"] == "passed"
+    states = {check["id"]: check["state"] for check in found.real["checks"]}
+    assert (states["content"], states["likelihood"]) == ("not-applicable", "not-applicable")
+    features = {feature["id"]: feature["state"] for feature in found.content["features"]}
+    assert features["multimodal"] == "verified"
+    assert any("--random-weights" in limit["en"] for limit in found.content["limits"])
+
+
+@pytest.mark.parametrize("case", DEFECTS)
+def test_a_planted_defect_gets_its_label(case: str, found: Validated) -> None:
+    _, label, check = DEFECTS[case]
+    assert found.code == 14, found.printed
+    assert (found.content["verdict"], found.content["label"]) == ("fail", label)
+    failed = [each for each in found.real["checks"] if each["state"] == "failed"]
+    assert failed[0]["label"] == label
+    assert failed[0]["evidence"]
+    if check:
+        assert failed[0]["id"] == check
+    assert found.content["stages"][0]["state"] == "not-run"
+    assert label in found.printed
+
+
+@pytest.mark.parametrize("case", ["first-request-crashes"])
+def test_a_false_ready_server_is_diagnosed(case: str, found: Validated) -> None:
+    assert found.real["ready_after"] is not None
+    quoted = [line["text"] for each in found.real["diagnoses"] for line in each["evidence"]]
+    assert any("planted: the operator takes no such shape" in line for line in quoted)
+
+
+@pytest.mark.parametrize("case", ["too-long"])
+def test_the_rung_that_passes_is_named_and_the_verdict_stays(case: str, found: Validated) -> None:
+    rungs = {rung["stage"]: rung["state"] for rung in found.content["ladder"]}
+    assert rungs == {
+        **dict.fromkeys(("reproduce", "enforce-eager", "no-dynamo", "text-only"), "not-run"),
+        "smaller-shapes": "passed",
+    }
+    assert found.content["verdict"] == "fail"
+    assert "--max-model-len 256" in found.content["summary"]["en"]
+
+
+@pytest.mark.parametrize("case", ["capacity"])
+def test_the_largest_sizes_that_serve_are_found(case: str, found: Validated) -> None:
+    assert found.code == 0, found.printed
+    capacity = found.content["capacity"]
+    assert (capacity["theoretical_len"], capacity["practical_len"]) == (512, 256)
+    assert capacity["practical_seqs"] == capacity["estimated_seqs"] == 1
+    tried = [(t["max_model_len"], t["max_num_seqs"], t["served"]) for t in capacity["trials"]]
+    assert tried == [(512, 1, False), (256, 1, True), (256, 1, True)]
+    assert capacity["trials"][0]["label"] == "max-model-len"
+
+
+@pytest.mark.parametrize("case", INTERRUPTIONS)
+def test_who_interrupts_it_finds_no_process_and_no_port(case: str, found: Validated) -> None:
+    assert found.code != 0
 
 
 def test_a_port_that_somebody_listens_on_is_left_alone(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
-        found = validate(tmp_path / "run", arguments=("--port", str(taken)))
+        arguments = ("--port", str(taken), "--api-key", "a secret")
+        found = validate(tmp_path / "run", arguments=arguments)
+        told = validate(tmp_path / "run", options=("--lang", "zh"), arguments=arguments)
         assert found.code == 14, found.printed
         assert found.content["label"] == "port-in-use"
         dummy, real = found.content["stages"]
@@ -258,51 +363,31 @@ def test_a_port_that_somebody_listens_on_is_left_alone(tmp_path: Path) -> None:
         # Each rung says why it cannot help.
         assert {rung["state"] for rung in found.content["ladder"]} == {"not-run"}
         assert all(rung["note"]["en"] for rung in found.content["ladder"])
+        assert "a secret" not in json.dumps([found.content, told.content])
+        assert told.content["stages"][0]["checks"][0]["evidence"][0].startswith("127.0.0.1 的端口")
+        assert "真实权重：未运行" in told.printed
         with socket.create_connection(listener.getsockname()):
             pass
 
 
 @pytest.mark.parametrize(
-    ("end", "moment"),
+    ("model", "arguments", "code", "found", "expected"),
     [
-        (signal.SIGINT, "Initializing a V1 LLM engine"),
-        (signal.SIGTERM, "Starting to load model"),
-        (signal.SIGKILL, "Application startup complete"),
+        ("nowhere", (), 4, "nowhere", "Expected"),
+        (CHECKPOINT, ("--load-format", "dummy"), 3, "--load-format dummy", "real weights"),
+        (CHECKPOINT, ("--port", "http"), 3, "--port http", "1 to 65535"),
+        (CHECKPOINT, ("--uds", "/run/x"), 3, "--uds", "plain HTTP"),
     ],
 )
-def test_who_interrupts_it_finds_no_process_and_no_port(
-    end: signal.Signals, moment: str, tmp_path: Path, port: int
+def test_what_cannot_be_validated_is_one_clear_error(
+    model: str, arguments: Sequence[str], code: int, found: str, expected: str, tmp_path: Path
 ) -> None:
-    folder = tmp_path.resolve()
-    process = subprocess.Popen(
-        command(CHECKPOINT, REAL_ONLY, ("--port", str(port))), cwd=folder,
-        env={**with_paths({}), "TMPDIR": str(folder)}, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
+    done = subprocess.run(
+        [BRINGUP, "validate", str(model), "--lang", "en", "--", *arguments], cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    wait_for_log(folder, moment)
-    assert len(processes_in(folder)) > 2
-    process.send_signal(end)
-    assert process.wait(60) != 0
-    wait_until_left(folder)
-    assert is_free(port)
-
-
-def test_a_model_that_sees_answers_about_a_picture(tmp_path: Path) -> None:
-    beside = with_paths({}, _SHIM, Path(sys.prefix) / "multimodal", SUPPORT)
-    model = tmp_path / "model"
-    request, answered = tmp_path / "request.json", tmp_path / "answer.json"
-    request.write_text(json.dumps({"do": "write", "folder": str(model)}))
-    subprocess.run(
-        [sys.executable, tiny_llava.__file__, str(request), str(answered)], env=beside, check=True
-    )
-    (model / "chat_template.jinja").write_text(_PICTURES_FIRST)
-    found = validate(
-        tmp_path / "run", model, (*REAL_ONLY, "--random-weights"), ("--dtype", "bfloat16"), beside
-    )
-    assert found.code == 0, found.printed
-    assert found.check("picture")["state"] == "passed"
-    states = {check["id"]: check["state"] for check in found.real["checks"]}
-    assert (states["content"], states["likelihood"]) == ("not-applicable", "not-applicable")
-    features = {feature["id"]: feature["state"] for feature in found.content["features"]}
-    assert features["multimodal"] == "verified"
-    assert any("--random-weights" in limit["en"] for limit in found.content["limits"])
+    assert done.returncode == code, done.stderr
+    assert found in done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*/*.log"))

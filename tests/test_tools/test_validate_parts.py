@@ -343,11 +343,17 @@ def test_a_length_that_fits_takes_one_trial() -> None:
     assert sizes(search_length(512, never, machine(512))) == [(512, 1, True)]
 
 
-def test_what_vllm_estimates_is_tried_before_halving() -> None:
+def test_what_vllm_estimates_is_the_answer_if_it_serves() -> None:
     found = sizes(search_length(32768, lambda: 20000, machine(20100)))
-    assert found[:2] == [(32768, 1, False), (20000, 1, True)]
+    assert found == [(32768, 1, False), (20000, 1, True)]
+
+
+def test_an_estimate_that_does_not_serve_is_an_upper_bound() -> None:
+    found = sizes(search_length(32768, lambda: 20000, machine(9000)))
+    assert found[:4] == [
+        (32768, 1, False), (20000, 1, False), (10000, 1, False), (5000, 1, True)
+    ]  # fmt: skip
     assert len(found) == 6
-    assert all(length > 20000 for length, _, _ in found[2:])
 
 
 @pytest.mark.parametrize("fits", [0, 1, 100, 16000, 32767])

@@ -35,13 +35,23 @@ Try = Callable[[int, int], Trial]
 
 
 def search_length(longest: int, hint: Callable[[], int | None], attempt: Try) -> list[Trial]:
-    """Trials with one sequence: the longest first, then what vLLM estimates, then halving."""
+    """Trials with one sequence: the longest, then what vLLM estimates to fit, then halving.
+
+    If its estimate serves, it is the answer: vLLM refuses every length above it.
+    """
     trials = [attempt(longest, 1)]
+    if trials[0].served:
+        return trials
     low, high = 0, longest
+    estimated = hint()
+    if estimated and estimated < longest:
+        trials.append(attempt(estimated, 1))
+        if trials[-1].served:
+            return trials
+        high = estimated
     step = max(_SMALLEST_STEP, longest // _PARTS)
-    while not trials[0].served and high - low > step and len(trials) < MOST_LENGTH_TRIALS:
-        estimated = hint() if len(trials) == 1 else None
-        middle = estimated if estimated and low < estimated < high else (low + high) // 2
+    while high - low > step and len(trials) < MOST_LENGTH_TRIALS:
+        middle = (low + high) // 2
         trials.append(attempt(middle, 1))
         low, high = (middle, high) if trials[-1].served else (low, middle)
     return trials

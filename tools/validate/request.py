@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from vllm_ascend_bringup.errors import SettingsError
 from vllm_ascend_bringup.language import Language, Text, said
 from vllm_ascend_bringup.tools.checkpoint_report import CheckpointReport
-from vllm_ascend_bringup.tools.validate.arguments import decided, value_of
+from vllm_ascend_bringup.tools.validate.arguments import decided, has, value_of
 from vllm_ascend_bringup.tools.vllm_server import CPU_ARGUMENTS, CPU_ENVIRONMENT
 
 PLATFORM = "VLLM_ASCEND_BRINGUP_PLATFORM"
@@ -68,7 +69,11 @@ class Setting:
 
 
 def setting_of(request: ValidateRequest, report: CheckpointReport) -> Setting:
-    """The same choices as the demo's, unless the user made others."""
+    """The same choices as the demo's, unless the user made others.
+
+    Raises SettingsError for arguments with which nothing could be proved.
+    """
+    _refuse(request.arguments)
     if find_spec("vllm_ascend") is not None:
         where = os.environ.get(PLATFORM, "auto")
         title = "Ascend" if where == "auto" else f"{where} (Ascend)"
@@ -81,6 +86,29 @@ def setting_of(request: ValidateRequest, report: CheckpointReport) -> Setting:
         (*request.arguments, *added), added,
         {**{k: v for k, v in CPU_ENVIRONMENT.items() if k not in os.environ}, PLATFORM: where},
     )  # fmt: skip
+
+
+def _refuse(arguments: Sequence[str]) -> None:
+    if value_of(arguments, "--load-format") == "dummy":
+        raise SettingsError(
+            Text("--load-format dummy", "--load-format dummy"),
+            Text("real weights, without which there is no proof", "真实权重，否则无法证明"),
+            Text("leave it out: a stage with dummy weights comes first anyway",
+                 "去掉该参数：验证本来就会先用虚拟权重运行一次"),
+        )  # fmt: skip
+    port = value_of(arguments, "--port")
+    if port is not None and not (port.isdecimal() and 0 < int(port) < 2**16):
+        raise SettingsError(
+            Text("--port {port}", "--port {port}").format(port=port),
+            Text("a number from 1 to 65535", "1 到 65535 之间的整数"),
+            Text("correct it, or leave it out for a free one", "改正端口，或省略以使用空闲端口"),
+        )
+    if has(arguments, "--uds") or has(arguments, "--ssl-certfile"):
+        raise SettingsError(
+            Text("--uds or --ssl-certfile", "--uds 或 --ssl-certfile"),
+            Text("a server that is asked over plain HTTP", "通过普通 HTTP 访问的服务"),
+            Text("leave it out; it changes nothing about the model", "去掉该参数；它与模型无关"),
+        )
 
 
 def _lacking(arguments: Sequence[str], context: int) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from typing import Literal
 from vllm_ascend_bringup.errors import ServeError
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose.base import Finding
-from vllm_ascend_bringup.tools.validate.arguments import value_of, without
+from vllm_ascend_bringup.tools.validate.arguments import has, replaced, value_of, without
 from vllm_ascend_bringup.tools.validate.checks.base import Rule, Session
 from vllm_ascend_bringup.tools.validate.checks.catalog import CHECKS
 from vllm_ascend_bringup.tools.validate.client import Client, RefusedError, UnreachableError
@@ -92,7 +92,7 @@ def serve(attempt: Attempt, setting: Setting) -> Start:
             diagnoses = tuple(f for f in found if f.id != INSUFFICIENT or f.id == proof.label)
     return Start(
         stage=attempt.stage,
-        command=tuple(server.command),
+        command=_shown(server.command),
         environment={**setting.environment, **attempt.environment},
         changed=attempt.changed,
         state="failed" if proof.label else "passed",
@@ -233,6 +233,14 @@ def _taken(host: str, port: int) -> Text | None:
             said = Text("port {port} on {host}: {why}", "{host} 的端口 {port}：{why}")
             return said.format(port=port, host=host, why=error.strerror)
     return None
+
+
+def _shown(command: Sequence[str]) -> tuple[str, ...]:
+    """For people to read: without keys."""
+    for secret in ("--api-key", "--hf-token"):
+        if has(command, secret):
+            command = replaced(command, secret, "***")
+    return tuple(command)
 
 
 def _api_key(arguments: tuple[str, ...]) -> str | None:

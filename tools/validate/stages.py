@@ -21,8 +21,9 @@ def run_stages(setting: Setting) -> tuple[Start, ...]:
     setting.request.say(said_of(dummy))
     if dummy.label in _WITHOUT_WEIGHTS:
         why = Text("it would fail like the dummy weights", "会与虚拟权重同样失败")
-        return dummy, not_run(REAL, setting, why)
-    real = serve(Attempt(REAL, setting.arguments, {}), setting)
+        real = not_run(REAL, setting, why)
+    else:
+        real = serve(Attempt(REAL, setting.arguments, {}), setting)
     setting.request.say(said_of(real))
     return dummy, real
 
