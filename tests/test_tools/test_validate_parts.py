@@ -22,7 +22,7 @@ from vllm_ascend_bringup.tools.validate.checks import content, counters, picture
 from vllm_ascend_bringup.tools.validate.checks.agreement import TOLERANCE, disagreement
 from vllm_ascend_bringup.tools.validate.checks.catalog import CHECKS
 from vllm_ascend_bringup.tools.validate.client import Generation
-from vllm_ascend_bringup.tools.validate.ending import ending
+from vllm_ascend_bringup.tools.validate.ending import ending, first_error
 from vllm_ascend_bringup.tools.validate.request import Setting, setting_of
 from vllm_ascend_bringup.tools.validate.results import Trial
 from vllm_ascend_bringup.tools.validate.startup import StartTimeout, Startup
@@ -102,6 +102,14 @@ def test_an_end_from_outside_is_told_from_a_crash(
     lines: list[str], code: int | None, expected: str
 ) -> None:
     assert ending(lines, code) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "first"),
+    [([REMARK, GONE, RAISED, "ValueError: later"], RAISED), ([REMARK, GONE], None), ([], None)],
+)
+def test_the_first_error_is_the_servers_own(lines: list[str], first: str | None) -> None:
+    assert first_error(lines) == first
 
 
 # Starting.

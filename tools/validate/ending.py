@@ -31,6 +31,15 @@ def ending(lines: Iterable[str], exit_code: int | None) -> Ending:
             return "killed" if int(died[1]) in _FROM_OUTSIDE else "crashed"
         if _CONSEQUENCE.search(line):
             found = "killed" if found == "unknown" else found
-        elif _ERROR.search(line) and not _REMARK.search(line):
+        elif _is_error(line):
             found = "crashed"
     return found
+
+
+def first_error(lines: Iterable[str]) -> str | None:
+    """The line of the first error that is nobody's complaint about another one."""
+    return next((line for line in lines if _is_error(line) and not _CONSEQUENCE.search(line)), None)
+
+
+def _is_error(line: str) -> bool:
+    return bool(_ERROR.search(line)) and not _REMARK.search(line)

@@ -18,7 +18,7 @@ from vllm_ascend_bringup.tools.validate.arguments import has, replaced, value_of
 from vllm_ascend_bringup.tools.validate.checks.base import Rule, Session
 from vllm_ascend_bringup.tools.validate.checks.catalog import CHECKS
 from vllm_ascend_bringup.tools.validate.client import Client, RefusedError, UnreachableError
-from vllm_ascend_bringup.tools.validate.ending import ending
+from vllm_ascend_bringup.tools.validate.ending import ending, first_error
 from vllm_ascend_bringup.tools.validate.request import Setting
 from vllm_ascend_bringup.tools.validate.results import Check, Start
 from vllm_ascend_bringup.tools.validate.startup import StartTimeout, Startup
@@ -86,10 +86,11 @@ def serve(attempt: Attempt, setting: Setting) -> Start:
                 watch.read(server)
                 ready_after = round(server.seconds_to_ready, 2)
                 proof = _prove(attempt, setting, server)
-        if proof.label and proof.label != "output-quality":
-            # That the log does not say is of use only where nothing else does.
-            found = _diagnose(log)
-            diagnoses = tuple(f for f in found if f.id != INSUFFICIENT or f.id == proof.label)
+            # While it runs: what a server logs when it is told to stop looks like a failure.
+            if proof.label and proof.label != "output-quality":
+                found = _diagnose(log)
+                # That the log does not say is of use only where nothing else does.
+                diagnoses = tuple(f for f in found if f.id != INSUFFICIENT or f.id == proof.label)
     return Start(
         stage=attempt.stage,
         command=_shown(server.command),
@@ -141,7 +142,7 @@ def _prove(attempt: Attempt, setting: Setting, server: VllmServer) -> _Proof:
     for rule in attempt.rules:
         proof.checks.append(_check(rule, attempt, setting, server, session, proof, well))
     if not proof.dead and not _alive(server, session.client, _SETTLING_SECONDS):
-        proof.label = proof.label or _death(server, well, session, None)
+        proof.label = proof.label or _death(server, well, session, None)[0]
     return proof
 
 
@@ -170,7 +171,8 @@ def _check(
             label = _refusal(error, server)
         else:
             proof.dead = True
-            label = _death(server, well, session, rule)
+            label, own = _death(server, well, session, rule)
+            evidence = (*evidence, *own)
     proof.label = proof.label or label
     proof.dead = proof.dead or (rule.vital and state == "failed")
     return Check(
@@ -187,16 +189,19 @@ def _refusal(error: RefusedError | UnreachableError, server: VllmServer) -> str:
     return "request-failed" if cause == INSUFFICIENT else cause
 
 
-def _death(server: VllmServer, well: int, session: Session, rule: Rule | None) -> str:
-    """The label for a server that was ready and is dead."""
+def _death(
+    server: VllmServer, well: int, session: Session, rule: Rule | None
+) -> tuple[str, tuple[str, ...]]:
+    """For a server that was ready and is dead: the label, and the first error that it logged."""
     with server.log.open("rb") as log:
         log.seek(well)
         lines = log.read().decode(errors="replace").splitlines()
+    own = tuple(filter(None, [first_error(lines)]))
     if ending(lines, server.exit_code) == "killed":
-        return "server-killed"
+        return "server-killed", own
     if session.client.requests == 0 or (rule and rule.first):
-        return "false-ready"
-    return _diagnose(server.log)[0].id
+        return "false-ready", own
+    return _diagnose(server.log)[0].id, own
 
 
 def _alive(server: VllmServer, client: Client, seconds: float) -> bool:
