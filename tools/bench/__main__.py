@@ -23,6 +23,7 @@ from vllm_ascend_bringup.tools.bench import (
     attention,
     convert_checkpoint,
     decode_formats,
+    diagnose_log,
     load_checkpoint,
     masks,
     serving,
@@ -39,7 +40,11 @@ _CONVERT = ("convert_vs_cp", "convert_peak_memory_gib")
 # Against a bf16 copy; block fp8 has a stricter target of its own.
 _COPY_TARGET = ">= 0.4"
 _MASKS, _ATTENTION, _SERVING = ("masks",), ("attention",), ("serving",)
-_EVERY = (*_DECODE, *_FORMATS, *_START, *_MASKS, *_ATTENTION, *_CONVERT, *_LOAD, *_SERVING)
+_DIAGNOSE = ("diagnose_vs_grep",)
+_LOG_MEGABYTES, _LOG_ROUNDS = 100, 5
+_EVERY = (
+    *_DECODE, *_FORMATS, *_START, *_MASKS, *_ATTENTION, *_DIAGNOSE, *_CONVERT, *_LOAD, *_SERVING,
+)  # fmt: skip
 _CONTEXTS = (4096, 16384, 32768, 131072)
 # Contexts whose masks upstream's algorithm can make on a small machine.
 _RUN = (4096, 16384)
@@ -205,6 +210,20 @@ def bench_serving() -> None:
               "vLLM's CPU platform, same dtype, 16 requests at a time")  # fmt: skip
 
 
+def bench_diagnose() -> None:
+    """A log of 100 MB from several ranks, with the cause at its end."""
+    folder = Path(tempfile.mkdtemp(prefix="bringup-bench-"))
+    try:
+        log = folder / "server.log"
+        diagnose_log.write(log, _LOG_MEGABYTES)
+        rounds = [diagnose_log.seconds(log) for _ in range(_LOG_ROUNDS)]
+    finally:
+        shutil.rmtree(folder)
+    ours, grep = (statistics.median(times) for times in zip(*rounds, strict=True))
+    _emit(_DIAGNOSE[0], ours / grep, f"x time ({ours:.2f} s for {_LOG_MEGABYTES} MB)", "<= 3",
+          "grep -E -i with the same anchors")  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -223,6 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench_masks()
     if wanted & set(_ATTENTION):
         bench_attention()
+    if wanted & set(_DIAGNOSE):
+        bench_diagnose()
     if wanted & set(_CONVERT):
         bench_convert(chosen.gigabytes, chosen.sparse_gibibytes)
     if wanted & set(_LOAD):

@@ -48,10 +48,10 @@ class Says(IntEnum):
 
 @dataclass(frozen=True)
 class Pattern:
-    """One kind of line.
+    """One kind of line: it holds ``anchor`` and matches ``regex``, both in any case.
 
-    ``anchor``: lower-case text that every such line holds; the search for it is the fast path.
-    ``regex``: what the line must match, in any case; the anchor itself if empty.
+    ``anchor`` is lower-case text; the search for it is the fast path, so it is rare in a log.
+    ``regex``: empty if the anchor says it all.
     ``near``, ``apart``: what the lines before it (same process, same traceback) must and must not
     match. ``when``: a last question to the match. ``warns``: a warning of this kind is evidence
     too; others are not.

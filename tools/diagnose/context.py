@@ -15,6 +15,11 @@ RUNNING = (
     r"|initialize_kv_cache\w*|_initialize_kv_caches|initialize_cache|compile_or_warm_up_model"
     r"|capture_model|execute_model|execute_dummy_batch|_model_forward|forward_impl)\b"
 )
+# Frames that look up a module in ModelSlim's description of the quantized weights.
+QUANT_DESCRIPTION = (
+    r"quant_description|is_layer_skipped|get_quant_(method|type)|get_linear_quant"
+    r"|quant_config\.py|modelslim_config\.py|packed_modules_mapping"
+)
 ON_310P = r"310P|_310p\b|Ascend310"
 
 _GIB = {"MiB": 1 / 1024, "GiB": 1.0}

@@ -55,7 +55,9 @@ class LogLine:
 
 def without_ansi(line: str) -> str:
     """``line`` without colours and other terminal sequences, and without its line end."""
-    return _ANSI.sub("", line).rstrip("\r\n")
+    if "\x1b" in line or "0m" in line:  # every colour is ended by one of these
+        line = _ANSI.sub("", line)
+    return line.rstrip("\r\n")
 
 
 def source_of(line: str) -> str:

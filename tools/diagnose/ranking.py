@@ -3,6 +3,7 @@
 
 Findings are ordered by how much their best line says (Says), then by what comes first in the log:
 a reason before a fault, a fault before a code, the first failure before what it triggered.
+On one line the pattern that also asked for its surroundings wins.
 Wrappers never outrank anything; where there is nothing else, the log is insufficient. Three
 things need more than that:
 
@@ -14,7 +15,7 @@ things need more than that:
 
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose.base import Finding, Says
-from vllm_ascend_bringup.tools.diagnose.scan import Hits, Story
+from vllm_ascend_bringup.tools.diagnose.scan import SERVED, Hits, Story
 from vllm_ascend_bringup.tools.diagnose.signatures import false_ready, insufficient_log
 
 _CONFIDENCE = {Says.WHY: 0.95, Says.WHAT: 0.8, Says.CODE: 0.6, Says.ECHO: 0.3}
@@ -32,13 +33,14 @@ def ranked(story: Story) -> tuple[Finding, ...]:
     several_files = len({hit.excerpts[0].file for hit in causes}) > 1
     by_time = several_files and all(hit.when for hit in causes)
 
-    def place(hit: Hits) -> tuple[int, int, str, int]:
+    def place(hit: Hits) -> tuple[bool, int, str, int, bool]:
         insufficient = not causes and hit.signature is insufficient_log.SIGNATURE
         return (
             _waited_for_another(hit, causes),
             -hit.says - insufficient,
             hit.when if by_time else "",
             hit.order,
+            hit.loose,
         )
 
     shown = [hit for hit in hits if not causes or hit.signature is not insufficient_log.SIGNATURE]
@@ -74,7 +76,7 @@ def _waited_for_another(hit: Hits, causes: list[Hits]) -> bool:
 
 def _judge_false_ready(story: Story) -> None:
     died = story.hits.get(false_ready.SIGNATURE.id)
-    if died is None or story.served:
+    if died is None or story.answered >= SERVED:
         return
     faulted = any(hit.says is Says.CODE for hit in story.hits.values())
     if story.ready is not None or faulted:

@@ -14,6 +14,7 @@ from vllm_ascend_bringup.tools.diagnose import diagnose_logs
 from vllm_ascend_bringup.tools.diagnose.base import Finding
 
 STDIN = "-"
+_BLOCK = 1 << 20  # characters
 # Progress bars and dumps without line ends would fill the memory. Such a line counts as several.
 _LONGEST_LINE = 1 << 16
 
@@ -46,11 +47,18 @@ def _open(name: str) -> BinaryIO:
 def _lines(name: str, stream: BinaryIO) -> Iterator[str]:
     # Line ends as they are: line numbers must be those of grep and of an editor.
     text = TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="\n")
+    rest = ""
     try:
-        while line := text.readline(_LONGEST_LINE):
-            yield line
+        while block := text.read(_BLOCK):
+            *lines, rest = (rest + block).split("\n")
+            yield from lines
+            if len(rest) > _LONGEST_LINE:
+                yield rest
+                rest = ""
     except OSError as error:  # a directory, a disk that fails
         raise _unreadable(name, error) from None
+    if rest:
+        yield rest
 
 
 def _unreadable(name: str, error: OSError) -> LogError:

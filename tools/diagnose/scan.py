@@ -6,6 +6,7 @@ for their numbers are looked at a limited number of times. Memory does not grow 
 window of lines, a bounded number of such forms, and a few lines of evidence per signature are kept.
 """
 
+import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +22,15 @@ from vllm_ascend_bringup.tools.diagnose.log_line import (
 
 _WINDOW = 400  # lines kept for context, over all processes
 _TRACEBACK = "Traceback (most recent call last)"
-_FORMS = 100_000  # forms of lines remembered, and ends of lines
+_FORMS = 100_000  # forms of lines remembered, and lines
 _LOOKS = 64  # lines of one form that are looked at: ranks, error codes
-_END = 160  # characters at the end of a line, behind time stamp and process
+# What tells two lines apart: the process, and the end of the message, not the time between.
+_START, _END = 24, 160
 # What differs between lines of one form: numbers, and ids in hexadecimal.
 _VARYING = b"0123456789abcdefABCDEF"
+# A server that is told to stop reports its own engine as dead.
+_STOP = re.compile(r"INFO:\s+Shutting down$|\[shutdown\] API server: shutdown triggered")
+SERVED = 2  # answers after which a server has served
 _EVIDENCE = 3  # lines per signature and strength
 _TEXT = 400  # characters of a quoted line
 
@@ -37,6 +42,7 @@ class Hits:
     signature: Signature
     says: Says
     order: int
+    loose: bool  # the pattern did not ask for the lines before
     when: str
     sources: set[str] = field(default_factory=set)
     excerpts: list[Excerpt] = field(default_factory=list)
@@ -48,7 +54,7 @@ class Story:
 
     hits: dict[str, Hits] = field(default_factory=dict)
     ready: Excerpt | None = None
-    served: bool = False
+    answered: int = 0  # requests, counted to SERVED; a stream's status precedes its answer
     lines: int = 0
 
 
@@ -61,28 +67,33 @@ class Scanner:
         for signature in signatures:
             for pattern in signature.patterns:
                 self._by_anchor.setdefault(pattern.anchor, []).append((signature, pattern))
+        self._any_anchor = _any_of(self._by_anchor)
         self._forms: dict[bytes, int] = {}
-        self._ends: set[str] = set()
+        self._seen: set[str] = set()
         self._window: deque[str] = deque(maxlen=_WINDOW)
+        self._stopping = False
 
     def read(self, lines: Iterable[str], file: str | None = None) -> None:
         """Read one log. ``file`` is its name, where there is more than one."""
-        window, ends, forms, story = self._window, self._ends, self._forms, self.story
+        window, seen, forms, story = self._window, self._seen, self._forms, self.story
         window.clear()
+        self._stopping = False
         number = 0
         for number, line in enumerate(lines, 1):
             window.append(line)
-            end = line[-_END:]
-            if end in ends:
+            if story.answered < SERVED and '" 200' in line and '"POST' in line:
+                story.answered += 1  # here, as a client that keeps its connection repeats the line
+            ends_of_line = line[:_START] + line[-_END:]
+            if ends_of_line in seen:
                 continue
             form = line.encode("utf-8", "replace").translate(None, _VARYING)
             looks = forms.get(form, 0)
             if looks == _LOOKS:
                 continue
-            if len(forms) < _FORMS:
+            if looks or len(forms) < _FORMS:
                 forms[form] = looks + 1
-            if len(ends) < _FORMS:
-                ends.add(end)
+            if len(seen) < _FORMS:
+                seen.add(ends_of_line)
             self._look(number, line, file, story.lines + number)
         story.lines += number
 
@@ -93,26 +104,32 @@ class Scanner:
         if parsed.level is Level.NOTE:
             return
         reports_error = parsed.reports_error
+        echoes = parsed.level is Level.ERROR and not self._stopping
         lowered = parsed.message.lower()
+        if self._any_anchor.search(lowered) is None:
+            return
         for anchor, patterns in self._by_anchor.items():
             if anchor not in lowered:
                 continue
             for signature, pattern in patterns:
-                if not (reports_error or pattern.warns):
+                if not (echoes if pattern.says is Says.ECHO else reports_error or pattern.warns):
                     continue
                 match = pattern.found(parsed.message, lambda: self._before(parsed))
                 if match is not None:
                     excerpt = Excerpt(number, _shortened(text, match.group()), file)
-                    self._add(signature, pattern.says, excerpt, parsed, order)
+                    self._add(signature, pattern, excerpt, parsed, order)
 
     def _follow_serving(self, number: int, text: str, file: str | None) -> None:
         if "startup complete" in text:
             self.story.ready = Excerpt(number, _shortened(text, ""), file)
-        elif '" 200' in text and '"POST' in text:
-            self.story.served = True
+        elif _STOP.search(text):
+            self._stopping = True
 
     def _before(self, parsed: LogLine) -> str:
-        """The lines of the same process before this one, from its traceback on, and itself."""
+        """The lines of the same process before this one, from its traceback on, and itself.
+
+        All lines where the process has no other: what a driver says of its workers.
+        """
         lines: list[str] = []
         for line in reversed(self._window):
             line = without_ansi(line)
@@ -120,21 +137,34 @@ class Scanner:
                 lines.append(line)
                 if _TRACEBACK in line:
                     break
+        if len(lines) == 1:
+            return "\n".join(self._window)
         return "\n".join(reversed(lines))
 
     def _add(
-        self, signature: Signature, says: Says, excerpt: Excerpt, parsed: LogLine, order: int
+        self, signature: Signature, pattern: Pattern, excerpt: Excerpt, parsed: LogLine, order: int
     ) -> None:
         hits = self.story.hits.get(signature.id)
-        if hits is None or says > hits.says:
+        if hits is None or pattern.says > hits.says:
             weaker = hits.excerpts if hits else []
             sources = hits.sources if hits else set()
-            hits = Hits(signature, says, order, parsed.when, sources, [excerpt, *weaker])
+            loose = not pattern.near
+            hits = Hits(
+                signature, pattern.says, order, loose, parsed.when, sources, [excerpt, *weaker]
+            )
             self.story.hits[signature.id] = hits
             del hits.excerpts[_EVIDENCE:]
         elif len(hits.excerpts) < _EVIDENCE and excerpt not in hits.excerpts:
             hits.excerpts.append(excerpt)
         hits.sources.add(parsed.source)
+
+
+def _any_of(anchors: Iterable[str]) -> re.Pattern[str]:
+    """Finds any of the texts. Grouped by first character: re tries alternatives one by one."""
+    ends: dict[str, list[str]] = {}
+    for anchor in anchors:
+        ends.setdefault(anchor[0], []).append(re.escape(anchor[1:]))
+    return re.compile("|".join(f"{re.escape(c)}(?:{'|'.join(e)})" for c, e in ends.items()))
 
 
 def _shortened(text: str, matched: str) -> str:

@@ -31,12 +31,9 @@ SIGNATURE = Signature(
             r"|old)|CANN version .*(lower|older|earlier) than",
         ),
         Pattern("version of cann", r"(update|upgrade) the version of CANN"),
-        Pattern(
-            "upgrade",
-            r"(please|need to|try to|should) (try to )?(update|upgrade) (the |your )?(npu "
-            r"|ascend )?(driver|firmware|hdk|cann)\b",
-            apart=r"sq cq",
-        ),
+        Pattern("upgrade", r"\bupgrade\b.{0,40}\b(driver|firmware|hdk|cann)\b", apart=r"sq cq"),
+        Pattern("update", r"\bupdate\b.{0,40}\b(driver|firmware|hdk|cann)\b", apart=r"sq cq"),
+        Pattern("driver", r"\bdriver\b.{0,40}\b(does not|do not|not) support"),
         Pattern(
             "driver version",
             r"driver version\W.*(too (low|old)|not match|mismatch|lower than"
@@ -49,7 +46,8 @@ SIGNATURE = Signature(
         Pattern("驱动", r"驱动(程序)?版本.*(过低|过旧|不匹配|不支持|不配套)"),
         Pattern(
             "20700",
-            r"(error code is|error code:|errorCode=|runtime result = |retCode=)\s*207000\b",
+            r"(error code is|error code:|errorCode=|runtime result = |ret(Code)?\s*[:=])"
+            r"\s*207000\b",
             Says.WHAT,
         ),
     ),

@@ -26,6 +26,13 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern(
+            "ascend_opp_path",
+            r"ASCEND_OPP_PATH.*(not set|not found|is empty|fail)|(KeyError: '|get |not set"
+            r"|unset).*ASCEND_OPP_PATH.*(fail|not|empty|')",
+        ),
+        Pattern("backend extension: torch_npu", says=Says.WHAT),
+        Pattern("npu is not available", says=Says.WHAT),
         # Libraries of the driver, the toolkit, its operator packages, HCCL and NNAL.
         Pattern(
             "cannot open shared object file",

@@ -44,12 +44,7 @@ SIGNATURE = Signature(
         Pattern("aclsetcompileopt", r"AclSetCompileopt.*error code is", Says.WHAT),
         Pattern("error code is 5000", r"error code is 50000[01]\b", Says.WHAT),
         Pattern("init compiler failed", says=Says.WHAT),
-        Pattern(
-            "setdevice",
-            r"(aclrtSetDevice|rtSetDevice|AclrtSetDevice)\w*.*(error code is|failed"
-            r"|result = )",
-            Says.WHAT,
-        ),
+        Pattern("setdevice", r"SetDevice\w*.*(error code is|failed|result = )", Says.WHAT),
         # 507033: device set-up; 507008: SoC version; 507899: inside the driver.
         Pattern("5070", r"error code(:| is)\s*(507033|507008)\b", Says.WHAT),
         Pattern("507899", r"error code(:| is)\s*507899\b", Says.CODE),

@@ -27,6 +27,7 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("at an inappropriate time", r"graph capturing detected at an inappropriate time"),
         Pattern("capture_status", r"ACL_MODEL_RI_CAPTURE_STATUS\w*.*ASSERT FAILED", Says.WHAT),
         Pattern(
             "graph capture",
@@ -55,6 +56,6 @@ SIGNATURE = Signature(
         # The end of a capture fails after anything that went wrong inside it.
         Pattern("507903", says=Says.CODE),
         Pattern("capture sequence", r"invalidated the stream capture sequence", Says.CODE),
-        Pattern("captureend", r"AclmdlRICaptureEnd.*error code", Says.CODE),
+        Pattern("aclmdlricapture", r"AclmdlRICapture\w+.*error code", Says.CODE),
     ),
 )

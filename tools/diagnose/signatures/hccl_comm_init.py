@@ -20,6 +20,9 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("transport init error", says=Says.WHAT),
+        # Any other of HCCL's own codes: parameters, resources, transport.
+        Pattern("ei00", r"\bEI00(0[13579]|1[0-2]|1[5-8])\b", Says.CODE),
         Pattern("hcclcomminit", r"hcclCommInit\w* fail", Says.WHAT),
         Pattern("hccl comm fail", r"(get|create) hccl comm fail", Says.CODE),
         Pattern("hcclcomminit", r"hcclCommInit\w*\(.*error code is \d+", Says.CODE),
@@ -29,7 +32,6 @@ SIGNATURE = Signature(
         Pattern("ej0001", r"\bEJ0001\b"),
         Pattern("hccp", r"(initialize|init).*HCCP.*fail|HCCP.*(fail|error)", Says.WHAT),
         Pattern("err02200", r"\bERR02200\b", Says.CODE),
-        Pattern("err02", r"\bERR02\d{3} DIST", Says.CODE),
         Pattern("hcclgetrootinfo", r"HcclGetRootInfo.*(fail|error)", Says.CODE),
     ),
 )

@@ -26,6 +26,10 @@ SIGNATURE = Signature(
     ),
     waits=True,
     patterns=(
+        Pattern("collective operation timeout", says=Says.WHAT),
+        Pattern("task timeout", r"hccl fftsplus task timeout|hccl \w+ task timeout", Says.WHAT),
+        # HCCL_E_TIMEOUT.
+        Pattern("error code is 9", r"HCCL function error.*error code is 9\b", Says.WHAT),
         Pattern("ei0006", r"\bEI0006\b", Says.WHAT),
         Pattern("socket times out", r"Getting socket times? ?out", Says.WHAT),
         Pattern("ei0002", r"\bEI0002\b", Says.WHAT),

@@ -22,6 +22,13 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern(
+            "does not match the current device",
+            r"soc ?version .* does not match the current device",
+        ),
+        Pattern(
+            "no module named", r"No module named '?vllm(\._C|\._version)?'?(\s|$|\")", Says.WHAT
+        ),
         Pattern("no module named", r"No module named '?vllm_ascend\.(?!vllm_ascend_C\b)\w"),
         Pattern("module 'vllm_ascend' has no attribute"),
         Pattern(

@@ -25,6 +25,7 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("inner error happened", says=Says.ECHO),
         Pattern("inner error is reported as above", says=Says.ECHO),
         Pattern("core initialization failed", says=Says.ECHO),
         Pattern("failed to start", says=Says.ECHO),

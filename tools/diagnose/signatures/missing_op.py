@@ -22,6 +22,14 @@ SIGNATURE = Signature(
         Text("Use another dtype or a fallback implementation", "换用其他数据类型，或使用替代实现"),
     ),
     patterns=(
+        Pattern("does not support optype"),
+        Pattern("get reginfo failed"),
+        Pattern(
+            "not support",
+            r"\b(operator|op|kernel|api|interface|aclnn\w+"
+            r"|npu_\w+)\b.{0,60}not support(ed)? (on|in|by|for) (this "
+            r"|the )?(current )?(soc|chip|device|platform)",
+        ),
         Pattern(
             "opp_kernel", r"opp_kernel package is (not )?install|opp_kernel\S* (not|is missing)"
         ),
@@ -54,6 +62,10 @@ SIGNATURE = Signature(
             r"operator '\S+' is not currently (implemented|supported) (for|on)",
             Says.WHAT,
         ),
-        Pattern("error code is 561", r"error code is 561(003|1(0[1245-9]|1\d))\b", Says.WHAT),
+        Pattern(
+            "561",
+            r"(error code(:| is)|aclnnStatus=|errno\[)\s*561(003|1(0[1245-9]|1\d))\b",
+            Says.WHAT,
+        ),
     ),
 )

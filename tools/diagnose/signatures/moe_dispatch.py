@@ -36,6 +36,8 @@ SIGNATURE = Signature(
             r"moe_distribute_(dispatch|combine)\w*.*(fail|error)|moe_distribute_(dispatch"
             r"|combine)\w*\.(cc|cpp)\b",
         ),
+        # Queued operators are named late: this one may not be the one that failed.
+        Pattern("moedistribute", r"operator name is \w*MoeDistribute", Says.WHAT),
         Pattern("dispatchffncombine", r"DispatchFFNCombine\w*.*(fail|error)"),
         Pattern("moe_init_routing", r"moe_init_routing\w*.*(fail|error code)", Says.WHAT),
     ),

@@ -31,8 +31,11 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("memalloc", r"(hal|dev|device)Mem\w*Alloc\w*.*(fail|out of memory)", Says.WHAT),
         Pattern("out of memory", r"\bout of memory", when=held_by_this_process, near=RUNNING),
-        Pattern("out of memory", r"\bout of memory", when=held_by_this_process, apart=LOADING),
+        Pattern(
+            "out of memory", r"\bout of memory", Says.WHAT, when=held_by_this_process, apart=LOADING
+        ),
         Pattern("allocate memory", r"Failed to allocate memory|Memory_Allocation_Failure"),
         Pattern("el0004", r"\bEL0004\b"),
         Pattern("available memory for the cache blocks"),

@@ -21,6 +21,8 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        # vLLM V0 names the method after the error.
+        Pattern("executing method 'load_model'", near=r"\bout of memory"),
         Pattern(
             "out of memory",
             r"\bout of memory",

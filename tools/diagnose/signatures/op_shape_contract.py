@@ -51,8 +51,8 @@ SIGNATURE = Signature(
         Pattern("shapes cannot be multiplied", says=Says.WHAT),
         Pattern("infershape", r"infershape fail", Says.CODE),
         Pattern("infer shape", r"infer shape fail", Says.CODE),
-        Pattern("error code is 561", r"error code is 561(00[0-2]|103)\b", Says.CODE),
-        Pattern("error code is 16100", r"error code is 16100[1-3]\b", Says.CODE),
+        Pattern("561", r"(error code(:| is)|aclnnStatus=|errno\[)\s*561(00[0-2]|103)\b", Says.CODE),
+        Pattern("16100", r"(error code(:| is)|aclnnStatus=|errno\[)\s*16100[1-3]\b", Says.CODE),
         Pattern(
             "must match",
             r"size of tensor a \(\d+\) must match the size of tensor b"

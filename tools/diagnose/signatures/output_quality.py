@@ -24,6 +24,11 @@ SIGNATURE = Signature(
     ),
     patterns=(
         Pattern(
+            "generated text",
+            r"generated text: .{0,60}(([!?])\2{11,}|(\b\w+\b\W+)\3{9,})",
+            Says.WHAT,
+        ),
+        Pattern(
             '"content":',
             r'"content":\s*"[^"]*(([^\s\w.=*#_~-])\2{11,}|\\ufffd{2,}|\ufffd{3,}'
             r"|(\b\w+\b\W+)\3{9,})",
@@ -34,7 +39,6 @@ SIGNATURE = Signature(
             r'"text":\s*"[^"]*(([^\s\w.=*#_~-])\2{11,}|\ufffd{3,}|(\b\w+\b\W+)\3{9,})',
             Says.WHAT,
         ),
-        Pattern("output:", r"output: .{0,40}([!?])\1{11,}", Says.WHAT),
         Pattern("乱码", says=Says.WHAT),
         Pattern("garbled", r"garbled|gibberish", Says.WHAT),
     ),

@@ -22,6 +22,8 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        # Code for another accelerator runs because the plugin did not replace it.
+        Pattern("compiled with cuda enabled", r"Torch not compiled with CUDA enabled", Says.CODE),
         Pattern(
             "unexpected keyword argument",
             r"TypeError: .*got an unexpected keyword argument(?! 'skip_tensor_conversion')",
@@ -67,7 +69,7 @@ SIGNATURE = Signature(
             r"|torch_npu|torchair)\b(?!_)(?!.*unknown location)",
             Says.WHAT,
         ),
-        Pattern("no module named", r"No module named '?vllm\.\w", Says.WHAT),
+        Pattern("no module named", r"No module named '?vllm\.(?!_C\b|_version\b)\w", Says.WHAT),
         Pattern("'_opnamespace' 'vllm' object has no attribute", says=Says.WHAT),
         Pattern(
             "values to unpack", r"ValueError: (not enough|too many) values to unpack", Says.CODE

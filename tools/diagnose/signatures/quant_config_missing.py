@@ -3,6 +3,7 @@
 
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
+from vllm_ascend_bringup.tools.diagnose.context import QUANT_DESCRIPTION
 
 SIGNATURE = Signature(
     id="quant-config-missing",
@@ -28,18 +29,36 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        # Parameters have fused names (qkv_proj, gate_up_proj); the description lists the parts.
+        Pattern("keyerror", r"KeyError: '[\w.]*\.(q|k|v|gate|up)_proj\.weight'"),
+        # While the model is built no weight is looked up yet.
+        Pattern(
+            "keyerror",
+            r"KeyError: '[\w.]+\.weight'",
+            near=r"\b_?initialize_model\b",
+            apart=r"load_weights",
+        ),
+        Pattern(
+            "object is not subscriptable",
+            r"'NoneType' object is not subscriptable",
+            near=QUANT_DESCRIPTION,
+        ),
+        Pattern(
+            "weights were not initialized from",
+            r"not initialized from.*(deq_scale|quant_bias|weight_scale|weight_offset"
+            r"|input_scale)",
+        ),
+        Pattern(
+            "quantization method is not specified",
+            r"quantization method is not specified in the config",
+        ),
         Pattern(
             "keyerror",
             r"KeyError: '[^']*\.(weight_scale\w*|weight_offset|input_scale|input_offset"
             r"|deq_scale|quant_bias|weight_packed|weight_zero_point|qweight|qzeros|scales"
             r"|g_idx|scale|offset|[kv]_scale|\w+_scale|\w+_offset)'",
         ),
-        Pattern(
-            "keyerror",
-            r"KeyError: '",
-            near=r"quant_description|is_layer_skipped|get_quant_type|get_linear_quant_type"
-            r"|packed_modules_mapping",
-        ),
+        Pattern("keyerror", r"KeyError: '", near=QUANT_DESCRIPTION),
         Pattern(
             "no module or parameter named",
             r"no module or parameter named '[^']*(scale|offset|quant_bias|qweight|qzeros"

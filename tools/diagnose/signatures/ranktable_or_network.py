@@ -26,6 +26,7 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("distnetworkerror", says=Says.CODE),
         Pattern("ej0002", r"\bEJ0002\b"),
         Pattern("network port is down"),
         Pattern(

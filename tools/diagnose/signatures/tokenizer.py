@@ -25,6 +25,21 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("not a string", r"TypeError: not a string", Says.WHAT),
+        Pattern(
+            "sentencepiece",
+            r"(Error|Exception): .*(requires? the SentencePiece|sentencepiece.*(not (found"
+            r"|installed)|failed))|Converting from SentencePiece",
+            Says.WHAT,
+        ),
+        Pattern(
+            "object has no attribute",
+            r"AttributeError: ",
+            Says.WHAT,
+            near=r"tokenization_utils|tokenization_\w+\.py|vllm/tokenizers/"
+            r"|transformers_utils/tokenizer",
+        ),
+        Pattern("expected value at line", near=r"[Tt]okenizer", says=Says.WHAT),
         Pattern("untagged enum", r"did not match any variant of untagged enum"),
         Pattern("tokenizer wrapper", r"Failed to get vocab size from tokenizer wrapper"),
         Pattern(

@@ -22,6 +22,7 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("310p", r"(bishengir|Cannot find option|--target).*Ascend310P"),
         Pattern("310p", r"triton.*(310P|Ascend310)|(310P|Ascend310).*triton"),
         Pattern(
             "triton",

@@ -24,6 +24,20 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern("ei0008", r"\bEI0008\b", Says.WHAT),
+        Pattern("no matching distribution found", says=Says.WHAT),
+        Pattern("could not find a version that satisfies", says=Says.WHAT),
+        Pattern(
+            "object has no attribute",
+            r"AttributeError: '\w+Config' object has no attribute",
+            Says.WHAT,
+            near=r"transformers/configuration_utils\.py",
+        ),
+        Pattern(
+            "requires",
+            r"(Error|Exception): .*requires .{0,30}\b(transformers|torch|torch_npu"
+            r"|torch-npu|vllm|tokenizers)\W{0,3}(>=|==|<=|>|<)\s*\d",
+        ),
         Pattern("undefined symbol", r"undefined symbol: \S+"),
         Pattern(
             "normal functioning of this module",

@@ -3,7 +3,7 @@
 
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
-from vllm_ascend_bringup.tools.diagnose.context import LOADING
+from vllm_ascend_bringup.tools.diagnose.context import QUANT_DESCRIPTION
 
 SIGNATURE = Signature(
     id="weight-key-mismatch",
@@ -31,22 +31,26 @@ SIGNATURE = Signature(
             "keyerror",
             r"KeyError: '(?!.*(scale|offset|quant_bias|qweight|qzeros|g_idx|zero_point"
             r"|weight_packed)\w*')\w+\.[\w.]+'",
-            near=LOADING,
-            apart=r"quant_description|is_layer_skipped|get_quant_(method|type)|get_linear_quant",
+            near=r"load_weights|weight_loader|params_dict|\b_load_\w+",
+            apart=QUANT_DESCRIPTION,
         ),
         Pattern(
             "keyerror",
             r"KeyError: '(?!.*(scale|offset|quant_bias|qweight|qzeros|g_idx|zero_point"
             r"|weight_packed)\w*')([\w.]*layers\.\d+[\w.]*|[\w.]+\.(weight|bias))'",
             Says.WHAT,
-            apart=r"quant_description|is_layer_skipped|get_quant_(method|type)|get_linear_quant",
+            apart=QUANT_DESCRIPTION,
         ),
         Pattern(
             "no module or parameter named",
             r"no module or parameter named '(?!.*(scale|offset|quant_bias|qweight|qzeros"
             r"|g_idx|weight_packed))",
         ),
-        Pattern("weights were not initialized from"),
+        Pattern(
+            "weights were not initialized from",
+            r"weights were not initialized from(?!.*(deq_scale|quant_bias|weight_scale"
+            r"|weight_offset|input_scale))",
+        ),
         Pattern("key(s) in state_dict", r"(Missing|Unexpected) key\(s\) in state_dict"),
         Pattern("not found in params_dict", apart=r"WARNING"),
         Pattern("attempted to load nested weight"),

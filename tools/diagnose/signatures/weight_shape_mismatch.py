@@ -2,7 +2,7 @@
 """A shard that does not fit its parameter."""
 
 from vllm_ascend_bringup.language import Text
-from vllm_ascend_bringup.tools.diagnose.base import Pattern, Signature
+from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
 from vllm_ascend_bringup.tools.diagnose.context import LOADING, RUNNING
 
 SIGNATURE = Signature(
@@ -19,6 +19,13 @@ SIGNATURE = Signature(
         ),
     ),
     patterns=(
+        Pattern(
+            "shape",
+            r"(shape mismatch|mismatched shape|doesn't match the broadcast shape)",
+            Says.WHAT,
+            near=LOADING,
+            apart=RUNNING,
+        ),
         Pattern(
             "exceeds dimension size", r"start \(\d+\) \+ length \(\d+\) exceeds dimension size"
         ),
