@@ -53,7 +53,8 @@ DRAWN_TEXT = """() => {
   return found
 }"""
 
-# What is wrong with the pictures that are shown: words outside of them, or words over words.
+# What is wrong with the pictures that are shown: shapes outside of them, words over words, or a
+# shape without a colour of the scheme, which is black.
 CLUTTER = """() => {
   const wrong = []
   for (const svg of document.querySelectorAll('svg')) {
@@ -62,7 +63,10 @@ CLUTTER = """() => {
     const texts = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBBox()])
     const view = svg.viewBox.baseVal
     for (const shape of svg.querySelectorAll('text, rect, path, line')) {
-      const b = shape.getBBox()
+      const b = shape.getBBox(), style = getComputedStyle(shape)
+      const black = [style.fill, style.stroke].includes('rgb(0, 0, 0)')
+      if (black && !(shape.tagName == 'line' && style.stroke != 'rgb(0, 0, 0)'))
+        wrong.push(['black', shape.outerHTML])
       const right = b.x + b.width, bottom = b.y + b.height
       if (b.x < -1 || b.y < -1 || right > view.width + 1 || bottom > view.height + 1)
         wrong.push(['outside', shape.textContent || shape.outerHTML])

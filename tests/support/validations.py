@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vllm_ascend_bringup.language import Text
@@ -58,7 +59,7 @@ def memory(usable: float = 57.6, card: float = 64.0) -> dict[str, Any]:
     used = sum(part[2] for part in _PARTS)
     return {
         "card_bytes": int(card * GIB), "usable_bytes": int(usable * GIB),
-        "free_bytes": int((usable - used) * GIB),
+        "free_bytes": int((card - used) * GIB),
         "parts": [
             {"id": id_, "title": {"en": title.en, "zh": title.zh}, "bytes": int(size * GIB),
              "formula": {"en": formula.en, "zh": formula.zh}}
@@ -79,7 +80,11 @@ def checks(failed: str | None = None, label: str | None = None, *, image: bool =
     found, after = [], False
     for id_, title in _TITLES.items():
         state: Any = "not-run" if after else "passed"
-        evidence: tuple[str, ...] = (f"{id_}: HTTP 200, 16 tokens", f"answered {_ANSWER!r}")
+        evidence: tuple[Text | str, ...] = (
+            Text("one request", "一个请求"),
+            f"{id_}: HTTP 200, 16 tokens",
+            f"answered {_ANSWER!r}",
+        )
         if id_ == "image" and not image:
             state, evidence = "not-applicable", ()
         if id_ == failed:
@@ -89,17 +94,16 @@ def checks(failed: str | None = None, label: str | None = None, *, image: bool =
     return tuple(found)
 
 
-_ANSWER = "The capital of Japan is Tokyo. 日本的首都是东京。"
+_ANSWER = "The capital of Japan is Tokyo."
 
 
 def start(stage: str, seconds: tuple[float, ...], **changes: Any) -> Start:
     """A start that passed, unless ``changes`` say otherwise."""
-    log = "\n".join(f"INFO 12:00:{n % 60:02d} [engine.py:{n}] step {n}" for n in range(80))
     values: dict[str, Any] = {
         "command": COMMAND, "environment": {"OMP_NUM_THREADS": "1"}, "changed": (),
         "state": "passed", "label": None, "ready_after": seconds[-1] if len(seconds) == 6 else None,
         "seconds": seconds[-1] + 20, "timeline": timeline(*seconds), "checks": checks(),
-        "diagnoses": (), "log": log,
+        "diagnoses": (), "log": f"logs/{stage}.log",
     }  # fmt: skip
     return Start(stage, **{**values, **changes})
 
@@ -135,6 +139,7 @@ CAPACITY = Capacity(
                                   (32768, 32), (8192, 64), (16384, 64))
     ),
 )  # fmt: skip
+_BOTH = {"en": "a text of the plan", "zh": "规划的文字"}
 _MODEL: Mapping[str, Any] = {
     "path": "/models/测试-模型-8B",
     "model": {"architecture": "Qwen3ForCausalLM", "model_type": "qwen3", "dtype": "bfloat16",
@@ -145,6 +150,20 @@ _MODEL: Mapping[str, Any] = {
     "problems": [{"severity": "note", "text": "each of 8 KV heads is on 1 rank"}],
 }  # fmt: skip
 
+# The shape of bringup plan --json.
+_PLAN: Mapping[str, Any] = {
+    "schema_version": 1, "command": "plan", "device": "a2", "vllm_ascend": "0.26.0",
+    "weights": _BOTH, "layout": {"tp": 2, "pp": 1, "expert_parallel": False},
+    "max_model_len": 16384, "concurrency": 32, "fits": True, "memory": memory(),
+    "flags": [{"name": "--max-model-len", "value": "16384", "reason": _BOTH, "source": "a guide"},
+              {"name": "--trust-remote-code", "value": None, "reason": _BOTH, "source": "x"}],
+    "environment": [{"name": "OMP_NUM_THREADS", "value": "1", "reason": _BOTH, "source": "x"}],
+    "commands": ["vllm serve /m --additional-config '{\"a\": \"b c\"}' --node-ip \"$IP\" --eager"],
+    "recipes": [{"id": "container", "title": _BOTH, "lines": ["docker run \\\\", "  image"],
+                 "note": _BOTH}],
+    "advice": [_BOTH], "notes": [_BOTH],
+}  # fmt: skip
+
 PASSED = Validation(
     verdict="pass", label=None,
     summary=Text("Real weights passed every check.", "真实权重通过了全部检查。"),
@@ -152,9 +171,7 @@ PASSED = Validation(
     environment={"vllm": "0.32.0", "torch": "2.13.0", "device": "test data, no device",
                  "python": "3.11"},
     model=_MODEL,
-    plan={"schema_version": 1, "command": list(COMMAND), "environment": {"OMP_NUM_THREADS": "1"},
-          "tensor_parallel": 2, "dtype": "bfloat16", "capture_sizes": [1, 2, 4, 8, 16, 32],
-          "memory": memory()},
+    plan=_PLAN,
     stages=(start("dummy", (0.4, 3.1, 5.2, 9.8, 22.4, 24.0)),
             start("real", (0.4, 3.2, 64.9, 70.3, 83.6, 85.1))),
     ladder=(), features=_features(), capacity=CAPACITY,
@@ -165,7 +182,6 @@ PASSED = Validation(
 _DIES: dict[str, Any] = {
     "state": "failed", "label": "false-ready", "checks": checks("text", "false-ready"),
     "diagnoses": (finding(),),
-    "log": "\n".join(f"ERROR line {n}: {HOSTILE}" for n in range(1, 61)),
 }  # fmt: skip
 # Ready, dead on its first request; nothing planned, no capacity.
 FALSE_READY = replace(
@@ -185,14 +201,15 @@ _LONG = (
 # Fails until graphs are off; a plan that does not fit, and a command of more than 300 letters.
 LADDER = replace(
     FALSE_READY,
-    plan={**dict(PASSED.plan or {}), "memory": memory(usable=40.0)},
+    environment={**PASSED.environment, "LD_LIBRARY_PATH": "/usr/" + "long" * 75},
+    plan={**_PLAN, "memory": memory(usable=40.0, card=44.0), "fits": False},
     capacity=replace(CAPACITY, estimated_len=None, estimated_seqs=None, practical_seqs=None),
     stages=(start("dummy", (0.4, 3.1, 5.2, 9.8), **_DIES | {"command": COMMAND + _LONG}),),
     ladder=(
         start("same", (0.4, 3.0, 5.1, 9.9, 22.0, 23.8), **_DIES),
         start("eager", (0.4, 3.0, 5.1, 9.9, 10.2, 11.0), changed=("--enforce-eager",)),
-        start("dynamo-off", (0.4, 3.0), state="not-run", changed=("TORCHDYNAMO_DISABLE=1",),
-              checks=()),
+        Start("dynamo-off", (), {}, (), "not-run", None, None, 0.0, (), (), (), "",
+              Text("it does not change what is computed", "不改变计算结果")),
     ),
 )  # fmt: skip
 
@@ -202,3 +219,9 @@ BARE = replace(
     summary=Text("Nothing could be started.", "什么都没能启动。"),
 )  # fmt: skip
 ALL = {"passed": PASSED, "false-ready": FALSE_READY, "ladder": LADDER, "bare": BARE}
+
+
+def with_logs(validation: Validation, log: Path) -> Validation:
+    """The same, each server's log being this file."""
+    stages = tuple(replace(start, log=str(log)) for start in validation.stages)
+    return replace(validation, stages=stages)

@@ -13,11 +13,21 @@ from markdown_it import MarkdownIt
 
 from vllm_ascend_bringup.language import Language, Text, said
 from vllm_ascend_bringup.tools.report import write_report
-from vllm_ascend_bringup.tools.report.blocks import Table
-from vllm_ascend_bringup.tools.report.sections import capacity, deliverables, memory, startup
+from vllm_ascend_bringup.tools.report.blocks import Code, Heading, Table
+from vllm_ascend_bringup.tools.report.sections import (
+    capacity,
+    deliverables,
+    ladder,
+    logs,
+    memory,
+    stages,
+    startup,
+)
 from vllm_ascend_bringup.tools.report.sections.catalog import SECTIONS
-from vllm_ascend_bringup.tools.report.sections.facts import TITLES, rows
+from vllm_ascend_bringup.tools.report.sections.facts import rows
 from vllm_ascend_bringup.tools.report.sections.false_ready import is_false_ready
+from vllm_ascend_bringup.tools.report.sections.model import TITLES
+from vllm_ascend_bringup.tools.report.sections.plan import section as plan_section
 from vllm_ascend_bringup.tools.report.whole import whole_report
 from vllm_ascend_bringup.tools.report.words import duration, shell_lines, size
 from vllm_ascend_bringup.tools.validate.results import Trial, Validation
@@ -99,8 +109,9 @@ def html_text(page: str) -> str:
 
 
 def test_what_a_server_says_is_never_markup(tmp_path: Path) -> None:
+    plan = {"memory": json.loads(json.dumps(validations.memory()).replace("weights", "<b>"))}
     hostile = replace(
-        validations.LADDER, label="<script>x</script>", started_at="# [a](b) <i>",
+        validations.LADDER, plan=plan, label="<script>x</script>", started_at="# [a](b) <i>",
         environment={"*a*|": "_b_ | <img src=x>"}, summary=Text("- <b>", "1. <b>"),
         model={"architecture": '"><script>', "<u>": "&amp;"},
     )  # fmt: skip
@@ -117,7 +128,9 @@ def test_what_a_server_says_is_never_markup(tmp_path: Path) -> None:
 
 def test_code_spans_and_fences_hold_any_backticks(tmp_path: Path) -> None:
     odd = "``` `` `"
-    start = replace(validations.PASSED.stages[0], log=odd, command=("vllm", odd))
+    log = tmp_path / "server.log"
+    log.write_text(odd + "\n")
+    start = replace(validations.PASSED.stages[0], log=str(log), command=("vllm", odd))
     files = write_report(replace(validations.PASSED, stages=(start,)), tmp_path, "en")
     assert f'<code class="language-text">1  {odd}\n</code>' in rendered(files[1].read_text())
 
@@ -162,6 +175,61 @@ def test_every_link_leads_to_a_section(name: str, tmp_path: Path) -> None:
         assert set(targets) <= set(re.findall(r'id="([^"]+)"', text))
 
 
+@pytest.mark.parametrize(("lines", "first"), [(1, 1), (60, 1), (61, 2), (1000, 941)])
+def test_logs_are_shown_to_their_last_line(lines: int, first: int, tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_bytes(b"".join(b"%d \xff\n" % n for n in range(1, lines + 1)))
+    starts = (replace(validations.PASSED.stages[0], log=str(log)),
+              replace(validations.PASSED.stages[1], log=str(tmp_path / "gone.log")))  # fmt: skip
+    table, heading, excerpt = logs.section(replace(validations.PASSED, stages=starts)).blocks
+    assert isinstance(table, Table)
+    assert len(table.rows) == 2
+    assert isinstance(heading, Heading)
+    assert isinstance(excerpt, Code)
+    assert excerpt.numbers == tuple(range(first, lines + 1))
+    assert excerpt.lines[0] == f"{first} \ufffd"
+
+
+def test_plan_has_its_command_and_each_reason(tmp_path: Path) -> None:
+    plan = validations.PASSED.plan or {}
+    page = write_report(validations.PASSED, tmp_path, "zh")[1].read_text()
+    assert (
+        "OMP_NUM_THREADS=1 \\\nvllm serve /m \\\n"
+        '  --additional-config \'{"a": "b c"}\' \\\n  --node-ip "$IP" \\\n  --eager\n'
+    ) in page
+    assert page.count("规划的文字") == 3 + 1 + 1 + 2
+    assert "显存不足" not in page
+    quoted = plan_lines(
+        replace(validations.PASSED, plan={**plan, "commands": ["a 'b'\"'\"'c' --x"]})
+    )
+    assert quoted[-1] == "a 'b'\"'\"'c' --x"
+
+
+def plan_lines(validation: Validation) -> tuple[str, ...]:
+    return next(b.lines for b in plan_section(validation).blocks if isinstance(b, Code))
+
+
+def test_a_start_that_was_not_made_says_why() -> None:
+    (_, table) = ladder.section(validations.LADDER).blocks
+    assert isinstance(table, Table)
+    assert str(table.rows[-1][-1]) == "it does not change what is computed"
+    assert str(table.rows[-1][1]) == "–"
+    not_run = replace(validations.LADDER.ladder[-1], stage="real")
+    (_, both) = stages.section(
+        replace(validations.PASSED, stages=(validations.PASSED.stages[0], not_run))
+    ).blocks
+    assert isinstance(both, Table)
+    (why,) = [row for row in both.rows if str(row[0]) == "why"]
+    assert [str(cell) for cell in why[1:]] == ["–", "it does not change what is computed"]
+
+
+def test_markdown_escapes_no_more_than_it_must(tmp_path: Path) -> None:
+    text = write_report(validations.PASSED, tmp_path, "zh")[1].read_text()
+    assert "| 24.0 秒 |" in text
+    assert "- 总用时：12 分 34 秒\n" in text
+    assert "[特性矩阵](#features)" in text
+
+
 def test_false_ready_is_a_server_that_was_ready() -> None:
     dead = validations.FALSE_READY.stages[1]
     assert is_false_ready(dead)
@@ -199,6 +267,12 @@ def figure(section: object) -> str:
     return str(picture.wide.en)
 
 
+def test_what_does_not_fit_is_said_with_how_much_is_lacking() -> None:
+    first = memory.section(validations.LADDER).blocks[0]
+    assert str(getattr(first, "words", "")) == "It does not fit: 5.87 GiB are lacking."
+    assert not hasattr(memory.section(validations.PASSED).blocks[0], "words")
+
+
 @pytest.mark.parametrize("validation", [validations.PASSED, validations.LADDER])
 def test_memory_bar_is_to_scale(validation: Validation) -> None:
     plan = dict(validation.plan or {})
@@ -207,7 +281,7 @@ def test_memory_bar_is_to_scale(validation: Validation) -> None:
            if width != 12]  # fmt: skip
     left = 0.0
     for nbytes, (x, width) in zip(sizes, bar, strict=True):
-        share = 952 * nbytes / plan["memory"]["card_bytes"]
+        share = 952 * nbytes / max(plan["memory"]["card_bytes"], sum(sizes))
         assert x == pytest.approx(left, abs=0.1)
         assert width == pytest.approx(share - 2, abs=0.1)
         left += share
@@ -254,7 +328,7 @@ def test_facts_of_any_shape() -> None:
         "unknown": 3, "layers": 4, "empty": "", "none": None, "flag": True, "nested": {"a": {}},
         "stored_bytes": 2**31, "list": [1, 2], "both": {"en": "x", "zh": "甲"}, "counts": {"a": 1},
     }  # fmt: skip
-    found = {str(getattr(row[0], "text", row[0])): str(row[1]) for row in rows(facts)}
+    found = {str(getattr(row[0], "text", row[0])): str(row[1]) for row in rows(facts, TITLES)}
     assert found == {
         "layers": "4", "size as stored": "2.00 GiB", "unknown": "3", "flag": "yes", "list": "1, 2",
         "both": "x", "counts": "a: 1",
@@ -296,10 +370,10 @@ def test_colours_have_the_contrast_that_wcag_aa_asks_for(scheme: int) -> None:
     blocks = re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
     colours = dict(re.findall(r"--(\w+): (#\w{6})", blocks[scheme]))
     assert len(blocks) == 2
-    assert len(colours) == 17
+    assert len(colours) == 18
     for ink in ("ink", "soft", "link", "good", "bad", "warn"):
         assert contrast(colours[ink], colours["paper"]) >= 4.5, ink
     for ink in ("ink", "soft"):
         assert contrast(colours[ink], colours["panel"]) >= 4.5, ink
-    for part in range(6):
+    for part in range(8):
         assert contrast(colours["paper"], colours[f"part{part}"]) >= 4.5, part

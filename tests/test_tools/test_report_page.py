@@ -31,7 +31,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pat
     folder = tmp_path_factory.mktemp("report")
     made = {}
     for name, language in PAGES:
-        files = write_report(validations.ALL[name], folder / f"{name}-{language}", language)  # type: ignore[arg-type]
+        # A log beside the report, so that excerpts are on the page.
+        log = folder / f"{name}.log"
+        log.write_text(f"{validations.HOSTILE}\n" * 60)
+        validation = validations.with_logs(validations.ALL[name], log)
+        files = write_report(validation, folder / f"{name}-{language}", language)  # type: ignore[arg-type]
         made[name, language] = files[-1]
     return made
 

@@ -43,11 +43,12 @@ pytestmark = pytest.mark.engine
 
 @dataclass(frozen=True)
 class Validated:
-    """What the command printed, and with which exit code."""
+    """What the command printed, with which exit code, and where it ran."""
 
     code: int
     content: Any
     printed: str
+    folder: Path
 
     @property
     def real(self) -> Any:
@@ -90,7 +91,7 @@ def validate(
     printed, errors = process.communicate(timeout=600)
     wait_until_left(folder)
     content = json.loads(printed) if printed else None
-    return Validated(process.returncode, content, errors)
+    return Validated(process.returncode, content, errors, folder)
 
 
 def wait_for_log(folder: Path, text: str) -> None:
@@ -128,7 +129,10 @@ def free_port() -> int:
 
 def _demo(folder: Path) -> Validated:
     port = str(free_port())
-    found = validate(folder, arguments=("--served-model-name", "demo", "--port", port))
+    found = validate(
+        folder, options=("--report", "report"),
+        arguments=("--served-model-name", "demo", "--port", port),
+    )  # fmt: skip
     assert is_free(int(port))
     for stage in found.content["stages"]:
         assert stage["command"][stage["command"].index("--port") + 1] == port
@@ -207,7 +211,7 @@ def _interrupted(end: signal.Signals, moment: str) -> Callable[[Path], Validated
         wait_until_left(folder)
         assert is_free(port)
         assert running > 2
-        return Validated(code, None, "")
+        return Validated(code, None, "", folder)
 
     return run
 
@@ -280,7 +284,7 @@ def test_the_demo_passes_with_dummy_and_real_weights(case: str, found: Validated
     judged = {id_ for id_, rule in CHECKS.items() if rule.needs != "anything"}
     skipped = {check["id"] for check in dummy["checks"] if check["state"] == "not-applicable"}
     assert skipped == {*judged, "picture"}
-    assert "Paris" in found.check("text")["evidence"][0]
+    assert "Paris" in found.check("text")["evidence"][0]["en"]
     assert {feature["id"]: feature["state"] for feature in content["features"]} == {
         "graph-mode": "unsupported", "expert-parallelism": "not-applicable",
         "flashcomm1": "not-applicable", "mtp": "not-applicable", "multimodal": "not-applicable",
@@ -288,6 +292,8 @@ def test_the_demo_passes_with_dummy_and_real_weights(case: str, found: Validated
     assert content["environment"]["platform"].startswith("reference-a2 (CPU")
     assert any("reference-a2" in limit["en"] for limit in content["limits"])
     assert content["plan"]["memory"]["parts"]
+    written = Path(dummy["log"]).parents[1] / "report.json"
+    assert json.loads((found.folder / written).read_text()) == content
 
 
 @pytest.mark.parametrize("case", ["picture"])
@@ -359,12 +365,12 @@ def test_a_port_that_somebody_listens_on_is_left_alone(tmp_path: Path) -> None:
         assert found.content["label"] == "port-in-use"
         dummy, real = found.content["stages"]
         assert (dummy["label"], real["state"]) == ("port-in-use", "not-run")
-        assert str(taken) in dummy["checks"][0]["evidence"][0]
+        assert str(taken) in dummy["checks"][0]["evidence"][0]["en"]
         # Each rung says why it cannot help.
         assert {rung["state"] for rung in found.content["ladder"]} == {"not-run"}
         assert all(rung["note"]["en"] for rung in found.content["ladder"])
         assert "a secret" not in json.dumps([found.content, told.content])
-        assert told.content["stages"][0]["checks"][0]["evidence"][0].startswith("127.0.0.1 的端口")
+        assert dummy["checks"][0]["evidence"][0]["zh"].startswith("127.0.0.1 的端口")
         assert "真实权重：未运行" in told.printed
         with socket.create_connection(listener.getsockname()):
             pass

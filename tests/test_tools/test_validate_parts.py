@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.checkpoint_report import report_checkpoint
 from vllm_ascend_bringup.tools.demo import CHECKPOINT
 from vllm_ascend_bringup.tools.validate import ValidateRequest, ladder
@@ -438,8 +437,3 @@ def test_a_rung_changes_one_thing(setting: Setting) -> None:
     # The CPU's servers are eager already, and the demo reads text only.
     assert "eager" in str(changed["enforce-eager"])
     assert "text" in str(changed["text-only"])
-
-
-def test_evidence_is_told_in_the_language_of_who_asked(tmp_path: Path) -> None:
-    request = ValidateRequest(CHECKPOINT, (), tmp_path, language="zh")
-    assert request.told((Text("a", "甲"), "b")) == ("甲", "b")

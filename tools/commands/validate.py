@@ -108,7 +108,7 @@ def validate(
             model=model, arguments=tuple(arguments or ()), logs=logs, dummy=dummy, ladder=ladder,
             features=features, capacity=capacity, random_weights=random_weights,
             phase_seconds=phase_timeout, start_seconds=start_timeout,
-            request_seconds=request_timeout, language=lang, say=say,
+            request_seconds=request_timeout, say=say,
         )
     )  # fmt: skip
     if as_json:

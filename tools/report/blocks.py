@@ -27,14 +27,13 @@ class Mark:
 class Literally:
     """What a machine said or takes: drawn in a fixed-width face, lines kept."""
 
-    text: str
+    text: Words
 
 
 @dataclass(frozen=True)
 class Link:
-    """To a section of this report, by its id."""
+    """To a section of this report, by its id; drawn as the section's title."""
 
-    words: Words
     section: str
 
 

@@ -2,7 +2,7 @@
 """The report as Markdown (GitHub's): headings, tables, fenced lines."""
 
 import re
-from functools import singledispatch
+from collections.abc import Iterator
 
 from vllm_ascend_bringup.language import Language, said
 from vllm_ascend_bringup.tools.report.blocks import (
@@ -22,33 +22,88 @@ from vllm_ascend_bringup.tools.report.blocks import (
 from vllm_ascend_bringup.tools.report.whole import Report
 
 # What could begin markup or HTML; an underscore only at the edge of a word.
-_MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)|^(?=[#+-]|\d+[.)])", re.MULTILINE)
+_MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)|^(?=[#+-])", re.MULTILINE)
+# What would begin an item of a numbered list.
+_NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)", re.MULTILINE)
 _HTML = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 
 
 def to_markdown(report: Report, language: Language) -> str:
     """The whole report in one language."""
-    verdict = f"**{_plain(report.verdict.words, language)}**"
-    if report.label:
-        verdict += f" · {_code(report.label)}"
-    lines = [f"# {_plain(report.title, language)}", "", verdict, "",
-             _plain(report.summary, language), ""]  # fmt: skip
-    lines += [f"- {_plain(name, language)}: {_plain(value, language)}"
-              for name, value in report.facts]  # fmt: skip
-    for section in report.sections:
-        lines += ["", f'<a id="{section.id}"></a>', "", f"## {_plain(section.title, language)}"]
-        for block in section.blocks:
-            lines += ["", *_lines(block, language)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(_Writer(report, language).lines()) + "\n"
 
 
-def _plain(words: Words, language: Language) -> str:
-    """Words in which nothing is markup."""
+class _Writer:
+    """``titles``: of sections by id, for links to them."""
 
-    def escaped(found: re.Match[str]) -> str:
-        return _HTML.get(found[0], "\\" + found[0])
+    def __init__(self, report: Report, language: Language) -> None:
+        self.report, self.language = report, language
+        self.titles = {section.id: section.title for section in report.sections}
 
-    return _MARKUP.sub(escaped, str(said(words, language)))
+    def lines(self) -> Iterator[str]:
+        report = self.report
+        verdict = f"**{self.plain(report.verdict.words)}**"
+        if report.label:
+            verdict += f" · {_code(report.label)}"
+        yield from (
+            f"# {self.plain(report.title)}",
+            "",
+            verdict,
+            "",
+            self.plain(report.summary),
+            "",
+        )
+        colon = "：" if self.language == "zh" else ": "
+        for name, value in report.facts:
+            yield f"- {self.plain(name)}{colon}{self.plain(value)}"
+        for section in report.sections:
+            yield from ("", f'<a id="{section.id}"></a>', "", f"## {self.plain(section.title)}")
+            for block in section.blocks:
+                yield ""
+                yield from self.block(block)
+
+    def plain(self, words: Words) -> str:
+        """Words in which nothing is markup."""
+        text = _MARKUP.sub(
+            lambda found: _HTML.get(found[0], "\\" + found[0]), str(said(words, self.language))
+        )
+        return _NUMBERED.sub(r"\1\\\2", text)
+
+    def block(self, block: Block) -> Iterator[str]:
+        """A picture is for the page; here its content in a sentence."""
+        match block:
+            case Prose(words):
+                yield self.plain(words)
+            case Heading(words, mark):
+                yield f"### {self.plain(words)}" + (f" ({self.plain(mark.words)})" if mark else "")
+            case Bullets(items):
+                yield from (f"- {self.plain(item)}" for item in items)
+            case Table():
+                yield from self.table(block)
+            case Code(lines, numbers):
+                yield from _fenced(lines, numbers)
+            case Figure(caption, alternative):
+                yield f"*{self.plain(caption)}.* {self.plain(alternative)}"
+
+    def table(self, table: Table) -> Iterator[str]:
+        rule = ("--:" if column in table.numeric else "---" for column in range(len(table.head)))
+        yield f"| {' | '.join(map(self.cell, table.head))} |"
+        yield f"|{'|'.join(rule)}|"
+        for row in table.rows:
+            yield f"| {' | '.join(map(self.cell, row))} |"
+
+    def cell(self, cell: Cell) -> str:
+        """One cell on one line; a bar would end it even inside a code span."""
+        match cell:
+            case Literally(text):
+                lines = str(said(text, self.language)).splitlines()
+                return "<br>".join(_code(line) for line in lines if line).replace("|", "\\|")
+            case Mark(words, _):
+                return self.plain(words)
+            case Link(section):
+                return f"[{self.plain(self.titles[section])}](#{section})"
+            case _:
+                return self.plain(cell).replace("\n", "<br>")
 
 
 def _code(text: str) -> str:
@@ -58,59 +113,12 @@ def _code(text: str) -> str:
     return f"{ticks}{padding}{text}{padding}{ticks}"
 
 
-def _cell(cell: Cell, language: Language) -> str:
-    """One cell on one line; a bar would end it even inside a code span."""
-    match cell:
-        case Literally(text):
-            lines = [_code(line) for line in text.splitlines() if line]
-            return "<br>".join(lines).replace("|", "\\|")
-        case Mark(words, _):
-            return _cell(words, language)
-        case Link(words, section):
-            return f"[{_cell(words, language)}](#{section})"
-        case _:
-            return _plain(cell, language).replace("\n", "<br>")
-
-
-@singledispatch
-def _lines(block: Block, language: Language) -> list[str]:
-    raise TypeError(f"no Markdown for {type(block).__name__}")
-
-
-@_lines.register
-def _(block: Prose, language: Language) -> list[str]:
-    return [_plain(block.words, language)]
-
-
-@_lines.register
-def _(block: Heading, language: Language) -> list[str]:
-    mark = f" ({_plain(block.mark.words, language)})" if block.mark else ""
-    return [f"### {_plain(block.words, language)}{mark}"]
-
-
-@_lines.register
-def _(block: Bullets, language: Language) -> list[str]:
-    return [f"- {_plain(item, language)}" for item in block.items]
-
-
-@_lines.register
-def _(block: Table, language: Language) -> list[str]:
-    rule = ("--:" if column in block.numeric else "---" for column in range(len(block.head)))
-    rows = [[_cell(cell, language) for cell in row] for row in (block.head, *block.rows)]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return [lines[0], f"|{'|'.join(rule)}|", *lines[1:]]
-
-
-@_lines.register
-def _(block: Code, language: Language) -> list[str]:
-    width = len(str(max(block.numbers, default=0)))
-    text = [f"{number:>{width}}  {line}" for number, line in zip(block.numbers, block.lines,
-            strict=True)] if block.numbers else list(block.lines)  # fmt: skip
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(text))), default=0))
-    return [fence + "text", *text, fence]
-
-
-@_lines.register
-def _(block: Figure, language: Language) -> list[str]:
-    """A picture is for the page; here its content in a sentence."""
-    return [f"*{_plain(block.caption, language)}.* {_plain(block.alternative, language)}"]
+def _fenced(lines: tuple[str, ...], numbers: tuple[int, ...]) -> Iterator[str]:
+    """Lines, each after its number if they have any."""
+    width = len(str(max(numbers, default=0)))
+    before = [f"{number:>{width}}  " for number in numbers] or [""] * len(lines)
+    longest = max(map(len, re.findall("`+", "\n".join(lines))), default=0)
+    fence = "`" * max(3, 1 + longest)
+    yield fence + "text"
+    yield from map(str.__add__, before, lines)
+    yield fence

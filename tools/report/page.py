@@ -22,6 +22,8 @@ def to_page(report: Report, language: Language) -> str:
     )  # fmt: skip
     environment.filters["say"] = lambda words: said(words, language)
     environment.filters["drawing"] = lambda drawn: Markup(said(drawn, language))
+    titles = {section.id: said(section.title, language) for section in report.sections}
+    environment.filters["title"] = titles.__getitem__
     environment.filters["kind"] = lambda value: type(value).__name__
     page: str = environment.get_template("page.jinja").render(
         report=report, lang="zh-CN" if language == "zh" else "en", signs=_SIGNS,

@@ -28,7 +28,7 @@ FEATURE_STATES: Mapping[FeatureState, Mark] = MappingProxyType(
     }
 )
 _STAGES = MappingProxyType(
-    {"dummy": Text("dummy weights", "随机权重"), "real": Text("real weights", "真实权重")}
+    {"dummy": Text("dummy weights", "虚拟权重"), "real": Text("real weights", "真实权重")}
 )
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -56,8 +56,7 @@ def size(nbytes: float) -> str:
 
 def shell_lines(command: Sequence[str], environment: Mapping[str, str]) -> tuple[str, ...]:
     """A command to paste into a shell: a line per variable and per option."""
-    words = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
-    lines = [*words, ""]
+    lines = [f"{name}={shlex.quote(value)}" for name, value in environment.items()] + [""]
     for argument in command:
         quoted = shlex.quote(argument)
         if argument.startswith("-"):

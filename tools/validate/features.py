@@ -114,10 +114,7 @@ def feature_matrix(setting: Setting, real: Start) -> tuple[Feature, ...]:
     found.append(
         ("multimodal", Text("multimodal input", "多模态输入"), *_multimodal(setting, real))
     )
-    return tuple(
-        Feature(id_, title, state, setting.request.told(evidence))
-        for id_, title, state, evidence in found
-    )
+    return tuple(Feature(id_, title, state, evidence) for id_, title, state, evidence in found)
 
 
 def _judge(switch: Switch, setting: Setting, real: Start) -> Judgement:

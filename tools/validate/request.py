@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vllm_ascend_bringup.errors import SettingsError
-from vllm_ascend_bringup.language import Language, Text, said
+from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.checkpoint_report import CheckpointReport
 from vllm_ascend_bringup.tools.validate.arguments import decided, has, value_of
 from vllm_ascend_bringup.tools.vllm_server import CPU_ARGUMENTS, CPU_ENVIRONMENT
@@ -23,7 +23,7 @@ class ValidateRequest:
 
     ``dummy``: whether stage A is run. ``random_weights``: the model was never trained, so what it
     says is not judged. ``phase_seconds``, ``start_seconds``: how long a start may stand still, and
-    take in all. ``request_seconds``: how long an answer may take. ``language``: of the evidence.
+    take in all. ``request_seconds``: how long an answer may take.
     ``say``: told what happens.
     """
 
@@ -38,12 +38,7 @@ class ValidateRequest:
     phase_seconds: float = 600
     start_seconds: float = 7200
     request_seconds: float = 600
-    language: Language = "en"
     say: Callable[[Text], None] = lambda _: None
-
-    def told(self, evidence: Sequence[Text | str]) -> tuple[str, ...]:
-        """Evidence in the language of who asked; what is quoted from a log is a plain string."""
-        return tuple(str(said(line, self.language)) for line in evidence)
 
 
 @dataclass(frozen=True)

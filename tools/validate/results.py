@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.language import Text, said
 from vllm_ascend_bringup.tools.diagnose.base import Finding
 
 SCHEMA_VERSION = 1
@@ -26,15 +26,15 @@ FeatureState = Literal[
 class Check:
     """One proof of a running server.
 
-    ``id``: as in the catalogue of checks. ``evidence``: what was measured, lines, in the language
-    of who asked. ``label``: the cause if it failed: an id of ``bringup diagnose``, or one of
-    validate's own.
+    ``id``: as in the catalogue of checks. ``evidence``: what was measured, lines; what is quoted
+    from a log is a plain string. ``label``: the cause if it failed: an id of ``bringup diagnose``,
+    or one of validate's own.
     """
 
     id: str
     title: Text
     state: State
-    evidence: tuple[str, ...] = ()
+    evidence: tuple[Text | str, ...] = ()
     label: str | None = None
     seconds: float = 0.0
 
@@ -79,7 +79,7 @@ class Feature:
     id: str
     title: Text
     state: FeatureState
-    evidence: tuple[str, ...] = ()
+    evidence: tuple[Text | str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Capacity:
     """The largest sizes that served, beside what is theoretically possible.
 
     ``theoretical_len``: tokens that config.json allows. ``estimated_len``, ``estimated_seqs``: what
-    the KV cache holds by the server's own log; None where it does not say.
+    the memory budget allows; None where no plan was made.
     """
 
     theoretical_len: int
@@ -137,3 +137,11 @@ class Validation:
     def to_json(self) -> dict[str, Any]:
         """A JSON object; texts in both languages, as ``{"en": ..., "zh": ...}``."""
         return {"schema_version": SCHEMA_VERSION, "command": "validate", **asdict(self)}
+
+
+def as_text(evidence: tuple[Text | str, ...]) -> Text:
+    """Lines of evidence as one text, with line breaks."""
+    return Text(
+        "\n".join(str(said(line, "en")) for line in evidence),
+        "\n".join(str(said(line, "zh")) for line in evidence),
+    )

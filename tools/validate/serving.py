@@ -73,15 +73,13 @@ def serve(attempt: Attempt, setting: Setting) -> Start:
     ready_after: float | None = None
     diagnoses: tuple[Finding, ...] = ()
     if taken := _taken(host, server.port):
-        proof = _Proof(
-            [Check("port", PORT, "failed", request.told((taken,)), "port-in-use")], "port-in-use"
-        )
+        proof = _Proof([Check("port", PORT, "failed", (taken,), "port-in-use")], "port-in-use")
     else:
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(server)
             except ServeError as error:
-                proof = _failed_start(error, server, setting)
+                proof = _failed_start(error, server)
             else:
                 watch.read(server)
                 ready_after = round(server.seconds_to_ready, 2)
@@ -107,7 +105,7 @@ def serve(attempt: Attempt, setting: Setting) -> Start:
     )
 
 
-def _failed_start(error: ServeError, server: VllmServer, setting: Setting) -> _Proof:
+def _failed_start(error: ServeError, server: VllmServer) -> _Proof:
     lines = server.log.read_text(errors="replace").splitlines()
     if isinstance(error, StartTimeout):
         label = "start-timeout"
@@ -119,16 +117,14 @@ def _failed_start(error: ServeError, server: VllmServer, setting: Setting) -> _P
     if server.exit_code is not None:
         ended = Text("vllm serve ended with code {code}", "vllm serve 已退出，退出码 {code}")
         evidence = (ended.format(code=server.exit_code), server.cause())
-    told = setting.request.told(evidence)
-    return _Proof([Check("start", START, "failed", told, label)], label)
+    return _Proof([Check("start", START, "failed", evidence, label)], label)
 
 
 def _prove(attempt: Attempt, setting: Setting, server: VllmServer) -> _Proof:
     """All checks, until there is no server to ask."""
     said = Text("after {seconds:.1f} s", "用时 {seconds:.1f} 秒")
     said = said.format(seconds=server.seconds_to_ready)
-    told = setting.request.told((said,))
-    proof = _Proof([Check("start", START, "passed", told, seconds=server.seconds_to_ready)])
+    proof = _Proof([Check("start", START, "passed", (said,), seconds=server.seconds_to_ready)])
     session = Session(
         client=Client(server.url.removesuffix("/v1"), setting.request.request_seconds,
                       _api_key(attempt.arguments)),
@@ -154,12 +150,12 @@ def _check(
         return Check(rule.id, rule.title, "not-run")
     if rule.needs != "anything" and attempt.weights == "dummy":
         why = Text("with dummy weights an answer means nothing", "虚拟权重下回答没有意义")
-        return Check(rule.id, rule.title, "not-applicable", setting.request.told((why,)))
+        return Check(rule.id, rule.title, "not-applicable", (why,))
     if rule.needs == "trained" and setting.request.random_weights:
         why = Text(
             "the model was never trained (--random-weights)", "模型未经训练（--random-weights）"
         )
-        return Check(rule.id, rule.title, "not-applicable", setting.request.told((why,)))
+        return Check(rule.id, rule.title, "not-applicable", (why,))
     started = time.monotonic()
     evidence: tuple[Text | str, ...]
     try:
@@ -176,7 +172,7 @@ def _check(
     proof.label = proof.label or label
     proof.dead = proof.dead or (rule.vital and state == "failed")
     return Check(
-        rule.id, rule.title, state, setting.request.told(evidence), label,
+        rule.id, rule.title, state, evidence, label,
         round(time.monotonic() - started, 2),
     )  # fmt: skip
 

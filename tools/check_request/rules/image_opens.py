@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An image decodes to its end, and is not too large when it has.
 
-vLLM: load_bytes in vllm/multimodal/media/image.py; 178,956,970 pixels unless VLLM_MAX_IMAGE_PIXELS
-says otherwise. Needs Pillow, which every environment with vLLM has; without it nothing is said.
+vLLM: load_bytes in vllm/multimodal/media/image.py. Pillow itself refuses what has more pixels than
+VLLM_MAX_IMAGE_PIXELS, 178,956,970. Needs Pillow, which every environment with vLLM has; without it
+nothing is said.
 """
 
 import io
@@ -41,31 +42,15 @@ def _open(medium: Medium) -> Iterator[Complaint]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(opened) as image:
-                width, height = image.size
-                if width * height > PIXELS:
-                    yield _too_large(medium, width, height)
-                    return
                 image.load()
     except Image.DecompressionBombError:
-        yield _too_large(medium, 0, 0)
+        yield Complaint(medium.where, _TOO_LARGE, _SCALE)
     except (OSError, SyntaxError, ValueError) as error:
-        yield Complaint(
-            medium.where,
-            Text("the image does not decode: {error}", "图像无法解码：{error}").format(error=error),
-            Text("it may be cut short; encode it again", "可能不完整；请重新编码"),
-        )
+        found = Text("the image does not decode: {error}", "图像无法解码：{error}")
+        yield Complaint(medium.where, found.format(error=error), _AGAIN)
 
 
-def _too_large(medium: Medium, width: int, height: int) -> Complaint:
-    size = f"{width} x {height}" if width else f"> {PIXELS}"
-    return Complaint(
-        medium.where,
-        Text("{size} pixels; vLLM takes {most}", "{size} 像素；vLLM 最多 {most}").format(
-            size=size, most=PIXELS
-        ),
-        Text("scale it down, or set VLLM_MAX_IMAGE_PIXELS on the server",
-             "缩小图像，或在服务端设置 VLLM_MAX_IMAGE_PIXELS"),
-    )  # fmt: skip
-
-
+_TOO_LARGE = Text("more than {most} pixels", "超过 {most} 像素").format(most=PIXELS)
+_SCALE = Text("scale it down", "请缩小图像")
+_AGAIN = Text("it may be cut short; encode it again", "可能不完整；请重新编码")
 RULE = Rule("image-opens", ("vllm",), check)

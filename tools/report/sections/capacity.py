@@ -30,7 +30,7 @@ def section(validation: Validation) -> Section:
         nothing = Text("Capacity was not searched for.", "没有进行容量搜索。")
         return Section("capacity", _TITLE, (Prose(nothing),))
     limits: tuple[tuple[Cell, ...], ...] = (
-        (Text("config.json allows", "config.json 允许"), str(capacity.theoretical_len), NONE),
+        (Text("config.json allows", "config.json 允许"), _number(capacity.theoretical_len), NONE),
         (Text("the memory budget allows", "显存预算允许"), _number(capacity.estimated_len),
          _number(capacity.estimated_seqs)),
         (Text("started and served", "实际启动并完成请求"), _number(capacity.practical_len),

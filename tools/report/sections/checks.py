@@ -12,7 +12,7 @@ from vllm_ascend_bringup.tools.report.blocks import (
     Table,
 )
 from vllm_ascend_bringup.tools.report.words import NONE, STATES, duration, stage_title
-from vllm_ascend_bringup.tools.validate.results import Check, Validation
+from vllm_ascend_bringup.tools.validate.results import Check, Validation, as_text
 
 _HEAD = (
     Text("check", "检查项"), Text("result", "结果"), Text("cause", "原因标签"),
@@ -40,5 +40,5 @@ def check_row(check: Check) -> tuple[Cell, ...]:
     return (
         check.title, STATES[check.state], Literally(check.label) if check.label else NONE,
         duration(check.seconds) if check.seconds else NONE,
-        Literally("\n".join(check.evidence)) if check.evidence else NONE,
+        Literally(as_text(check.evidence)) if check.evidence else NONE,
     )  # fmt: skip

@@ -13,6 +13,8 @@ def section(validation: Validation) -> Section:
     """A command per server, with its environment variables."""
     blocks: list[Block] = []
     for start in (*validation.stages, *validation.ladder):
+        if not start.command:
+            continue
         blocks.append(Heading(stage_title(start), STATES[start.state]))
         blocks.append(Code(shell_lines(start.command, start.environment)))
     if not blocks:

@@ -31,7 +31,7 @@ def section(validation: Validation) -> Section:
         _row(Text("feature matrix", "特性矩阵"), "features", bool(validation.features)),
         _row(Text("theoretical and practical length", "理论与实测的最大长度"), "capacity",
              validation.capacity is not None),
-        _row(Text("dummy weights against real ones", "随机权重与真实权重的对照"), "stages",
+        _row(Text("dummy weights against real ones", "虚拟权重与真实权重的对照"), "stages",
              {"dummy", "real"} <= {stage.stage for stage in validation.stages}),
         _row(Text("false-ready cases", "假就绪情况"), "false-ready", bool(validation.stages)),
         _row(Text("evidence of fallbacks", "回退证据"), "ladder",
@@ -52,8 +52,8 @@ def section(validation: Validation) -> Section:
 
 def _row(title: Text, section_id: str, here: bool) -> tuple[Cell, ...]:
     if not here:
-        return (title, Mark(Text("not in this run", "本次未产生"), "warn"), Link(title, section_id))
-    return (title, _HERE, Link(title, section_id))
+        return (title, Mark(Text("not in this run", "本次未产生"), "warn"), Link(section_id))
+    return (title, _HERE, Link(section_id))
 
 
 def _by_hand(title: Text, what: Text) -> tuple[Cell, ...]:

@@ -4,7 +4,7 @@
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.report.blocks import Block, Cell, Literally, Prose, Section, Table
 from vllm_ascend_bringup.tools.report.words import NONE, duration, stage_title
-from vllm_ascend_bringup.tools.validate.results import Start, Validation
+from vllm_ascend_bringup.tools.validate.results import Start, Validation, as_text
 
 LABEL = "false-ready"
 _TITLE = Text("Ready, but not serving", "假就绪")
@@ -41,5 +41,5 @@ def _row(start: Start) -> tuple[Cell, ...]:
         stage_title(start),
         duration(start.ready_after or 0.0),
         failed.title if failed else NONE,
-        Literally("\n".join(failed.evidence)) if failed and failed.evidence else NONE,
+        Literally(as_text(failed.evidence)) if failed and failed.evidence else NONE,
     )

@@ -4,7 +4,7 @@
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.report.blocks import Block, Cell, Literally, Prose, Section, Table
 from vllm_ascend_bringup.tools.report.words import FEATURE_STATES, NONE
-from vllm_ascend_bringup.tools.validate.results import Feature, Validation
+from vllm_ascend_bringup.tools.validate.results import Feature, Validation, as_text
 
 _TITLE = Text("Features", "特性矩阵")
 _HEAD = (Text("feature", "特性"), Text("state", "状态"), Text("evidence", "证据"))
@@ -20,5 +20,5 @@ def section(validation: Validation) -> Section:
 
 
 def _row(feature: Feature) -> tuple[Cell, ...]:
-    evidence = Literally("\n".join(feature.evidence)) if feature.evidence else NONE
+    evidence = Literally(as_text(feature.evidence)) if feature.evidence else NONE
     return (feature.title, FEATURE_STATES[feature.state], evidence)

@@ -4,7 +4,7 @@
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.report.blocks import Cell, Literally, Prose, Section, Table
 from vllm_ascend_bringup.tools.report.words import NONE, STATES, duration, stage_title
-from vllm_ascend_bringup.tools.validate.results import Start, Validation
+from vllm_ascend_bringup.tools.validate.results import Start, Validation, as_text
 
 _TITLE = Text("Fallbacks, one change each", "回退阶梯：每次只改一处")
 _HEAD = (
@@ -36,18 +36,24 @@ def section(validation: Validation) -> Section:
 def _row(start: Start) -> tuple[Cell, ...]:
     return (
         stage_title(start),
-        Literally("\n".join(start.changed))
-        if start.changed
-        else Text("nothing: the same once more", "无：原样重试一次"),
+        _changed(start),
         STATES[start.state],
         Literally(start.label) if start.label else NONE,
         NONE if start.ready_after is None else duration(start.ready_after),
-        Literally("\n".join(lines)) if (lines := _evidence(start)) else NONE,
+        _evidence(start),
     )
 
 
-def _evidence(start: Start) -> list[str]:
-    """All of the check that failed; a line of each if none did."""
+def _changed(start: Start) -> Cell:
+    if start.changed:
+        return Literally("\n".join(start.changed))
+    return NONE if start.state == "not-run" else Text("nothing: once more", "无：原样重试一次")
+
+
+def _evidence(start: Start) -> Cell:
+    """Why it was not run; all of the check that failed; a line of each if none did."""
+    if start.note is not None:
+        return start.note
     failed = [line for check in start.checks if check.state == "failed" for line in check.evidence]
     lines = failed or [check.evidence[0] for check in start.checks if check.evidence]
-    return lines or [excerpt.text for found in start.diagnoses for excerpt in found.evidence]
+    return Literally(as_text(tuple(lines))) if lines else NONE

@@ -13,14 +13,12 @@ from vllm_ascend_bringup.tools.validate.results import Validation
 
 _TITLE = Text("Memory of one card", "单卡显存预算")
 _HEAD = (Text("part", "组成"), Text("size", "大小"), Text("share", "占比"), Text("formula", "公式"))
-_FREE = Text("free for vLLM to use", "vLLM 可用的剩余显存")
-_FREE_FORMULA = Text("what vLLM may use less the parts above", "vLLM 可用显存减去以上各项")
-_RESERVED_FORMULA = Text("the card less all of the above", "单卡显存减去以上各项")
-_RESERVED = Text("left to others", "留给其他程序")
+_FREE = Text("left over", "剩余")
+_FREE_FORMULA = Text("the card less all of the above", "单卡显存减去以上各项")
 _BAR = 34
 # Width of the key, so that a size stands near its name.
 _KEY = 400
-_COLOURS = 6
+_COLOURS = 8
 
 
 @dataclass(frozen=True)
@@ -38,21 +36,18 @@ def section(validation: Validation) -> Section:
     memory = (validation.plan or {}).get("memory")
     if not memory:
         nothing = Text(
-            "No plan was made, so there is no budget.", "没有生成计划，因此没有显存预算。"
+            "No plan was made, so there is no budget.", "没有生成规划，因此没有显存预算。"
         )
         return Section("memory", _TITLE, (Prose(nothing),))
     card, usable = int(memory["card_bytes"]), int(memory["usable_bytes"])
     parts = _parts(memory)
-    used = sum(part.nbytes for part in parts)
-    rest = [
-        _Part(_FREE, max(0, usable - used), "rest", _FREE_FORMULA),
-        _Part(_RESERVED, max(0, card - max(used, usable)), "others", _RESERVED_FORMULA),
-    ]
+    free = int(memory["free_bytes"])
     alternative = Text(
         "A card of {card}, of which vLLM may use {usable}. {parts}.",
         "单卡显存 {card}，其中 vLLM 可用 {usable}。{parts}。",
     ).format(card=size(card), usable=size(usable), parts=_listed(parts))
-    whole = [part for part in (*parts, *rest) if part.nbytes > 0]
+    rest = _Part(_FREE, max(0, free), "rest", _FREE_FORMULA)
+    whole = [part for part in (*parts, rest) if part.nbytes > 0]
     picture = figure(
         Text("What fills a card", "单卡显存的去向"),
         alternative,
@@ -62,12 +57,9 @@ def section(validation: Validation) -> Section:
         (part.title, size(part.nbytes), f"{part.nbytes / card:.1%}", part.formula) for part in whole
     )
     blocks: list[Block] = [picture, Table(_HEAD, rows, frozenset({1, 2}))]
-    if used > usable:
-        excess = Text(
-            "It does not fit: {excess} more than vLLM may use.",
-            "显存不足：超出 vLLM 可用显存 {excess}。",
-        ).format(excess=size(used - usable))
-        blocks.insert(0, Prose(excess))
+    if free < 0:
+        excess = Text("It does not fit: {lacking} are lacking.", "显存不足：缺少 {lacking}。")
+        blocks.insert(0, Prose(excess.format(lacking=size(-free))))
     return Section("memory", _TITLE, tuple(blocks))
 
 
@@ -100,7 +92,8 @@ def _draw(canvas: Canvas, parts: list[_Part], card: int, usable: int) -> None:
         width = canvas.width * part.nbytes / total
         canvas.rect(left, top, max(0.0, width - 2), _BAR, part.style)
         share = f"{part.nbytes / card:.0%}"
-        if part.style.startswith("part ") and text_width(share) + 8 <= width:
+        # Bold letters and percent signs are wider than text_width's average.
+        if part.style.startswith("part ") and 1.4 * text_width(share) + 10 <= width:
             canvas.text(left + 6, top + _BAR / 2 + 5, share, "on-part")
         left += width
     # Over the bar: where the parts are more than vLLM may use, the line cuts through them.

@@ -20,6 +20,8 @@ def section(validation: Validation) -> Section:
         (Text("whole time", "总用时"), *(duration(stage.seconds) for stage in stages)),
         (Text("cause", "原因标签"), *(_label(stage.label) for stage in stages)),
     )
+    if any(stage.note for stage in stages):
+        facts += ((Text("why", "说明"), *(stage.note or NONE for stage in stages)),)
     titles = {check.id: check.title for stage in stages for check in stage.checks}
     checks = tuple(
         (title, *(_state(stage, id_) for stage in stages)) for id_, title in titles.items()
@@ -29,11 +31,11 @@ def section(validation: Validation) -> Section:
     )
 
 
-_TITLE = Text("Dummy weights against real weights", "随机权重与真实权重的对照")
+_TITLE = Text("Dummy weights against real weights", "虚拟权重与真实权重的对照")
 _INTRODUCTION = Text(
     "Dummy weights show quickly whether the server starts. Only real weights prove that it works: "
     "a pass needs every check of that column.",
-    "随机权重只能快速说明服务能否启动；只有真实权重一栏的全部检查通过，才算验证通过。",
+    "虚拟权重只能快速说明服务能否启动；只有真实权重一栏的全部检查通过，才算验证通过。",
 )
 
 

@@ -9,7 +9,7 @@ from vllm_ascend_bringup.tools.validate.results import Start, Validation
 
 _TITLE = Text("Start-up", "启动时间线")
 _BAR, _ROW = 12, 18
-_COLOURS = 6
+_COLOURS = 8
 
 
 def section(validation: Validation) -> Section:
