@@ -20,6 +20,7 @@ from vllm_ascend_bringup.tools.commands import (
     diagnose,
     doctor,
     plan,
+    validate,
 )
 from vllm_ascend_bringup.tools.commands.options import HELP_LANGUAGE, in_help
 
@@ -90,6 +91,7 @@ _COMMANDS = (
 
     中途被终止后，再次执行同一命令会从中断处继续。它看不出来的是：加载结果的模型类要的是否正是这些张量名。
     """),
+    (validate.validate, "启动真实服务，逐项证明能用；不能用时查明原因。"),
     (diagnose.diagnose, "从日志中找出失败原因，最可能的在前，并说明处理办法。"),
     (check_request.check_request, "在发送之前检查：这个请求会不会被服务拒绝。"),
     (demo.demo, "启动一个小的 fp8 模型（默认是随包自带的），并判断回答是否正确。"),

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vllm_ascend_bringup.errors import ServeError
@@ -19,6 +19,10 @@ from vllm_ascend_bringup.errors import ServeError
 # vLLM logs this before the traceback that matters; what follows it is quoted in the error.
 _CAUSE_MARKS = ("bringup.errors.", "Error: ", "error: ")
 _STOP_SECONDS = 30.0
+# A server that never came up has no requests to finish.
+_GIVE_UP_SECONDS = 10.0
+# Servers here are on this machine, which a proxy of the environment would not find.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # Waits until its standard input closes, which is when the process that holds the other end is
 # gone, however it ended; then stops the process group it was given.
 _GUARD = """
@@ -44,6 +48,10 @@ class VllmServer:
     Entering waits until it answers on /health and raises ServeError, quoting the cause from its
     log, if it exits or does not answer in ``timeout`` seconds. Leaving stops its whole process
     group, and so does a guard process if this one is killed.
+
+    ``port``: a free one if None. ``host``: the interface it listens on. ``watch``: called between
+    two looks at /health; what it raises ends the waiting. ``exit_code``: of the API server if it
+    has ended by itself, negative for a signal.
     """
 
     def __init__(
@@ -54,13 +62,19 @@ class VllmServer:
         environment: Mapping[str, str] | None = None,
         log: Path,
         timeout: float = 600,
+        port: int | None = None,
+        host: str = "127.0.0.1",
+        watch: "Callable[[VllmServer], None] | None" = None,
     ) -> None:
-        self.port = _free_port()
+        self.port = port or _free_port()
         self.log = log
         self.command = [
-            _vllm_command(), "serve", model, "--host", "127.0.0.1", "--port", str(self.port),
-            *arguments,
+            _vllm_command(), "serve", model, "--host", host, "--port", str(self.port), *arguments,
         ]  # fmt: skip
+        self.exit_code: int | None = None
+        # What listens on every interface answers on this one.
+        self._address = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+        self._watch = watch
         self._environment = {**os.environ, **(environment or {})}
         self._timeout = timeout
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,7 +83,13 @@ class VllmServer:
     @property
     def url(self) -> str:
         """Base URL for an OpenAI client."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http://{self._address}:{self.port}/v1"
+
+    def running(self) -> bool:
+        """Whether the API server has not ended."""
+        if self._process is not None:
+            self.exit_code = self._process.poll()
+        return self._process is not None and self.exit_code is None
 
     def __enter__(self) -> "VllmServer":
         started = time.monotonic()
@@ -84,9 +104,9 @@ class VllmServer:
             start_new_session=True,
         )  # fmt: skip
         try:
-            self._wait_until_ready(self._process, started + self._timeout)
+            self._wait_until_ready(started + self._timeout)
         except BaseException:
-            self.stop()
+            self.stop(_GIVE_UP_SECONDS)
             raise
         self.seconds_to_ready = time.monotonic() - started
         return self
@@ -99,15 +119,18 @@ class VllmServer:
         lines = self.log.read_text(errors="replace").splitlines()
         return [line for line in lines if containing in line]
 
-    def stop(self) -> None:
-        """Ask the server to stop, then stop whatever is left of its process group."""
+    def stop(self, patience: float = _STOP_SECONDS) -> None:
+        """Ask the server to stop, then stop whatever is left of its process group.
+
+        ``patience``: seconds that it, and then each of its processes, gets to end by itself.
+        """
         if self._process is None:
             return
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_STOP_SECONDS)
-        deadline = time.monotonic() + _STOP_SECONDS
+                self._process.wait(patience)
+        deadline = time.monotonic() + patience
         while _group_exists(self._process.pid):
             end = signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL
             os.killpg(self._process.pid, end)
@@ -118,8 +141,10 @@ class VllmServer:
         self._guard.kill()
         self._guard.communicate()
 
-    def _wait_until_ready(self, process: "subprocess.Popen[bytes]", deadline: float) -> None:
-        while process.poll() is None:
+    def _wait_until_ready(self, deadline: float) -> None:
+        while self.running():
+            if self._watch:
+                self._watch(self)
             if time.monotonic() > deadline:
                 raise ServeError(
                     f"vllm serve did not answer in {self._timeout:.0f} s",
@@ -127,17 +152,17 @@ class VllmServer:
                     f"look at {self.log}",
                 )
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2):
+                with DIRECT.open(self.url.removesuffix("v1") + "health", timeout=2):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.25)
         raise ServeError(
-            f"vllm serve exited with code {process.returncode}: {self._cause()}",
+            f"vllm serve exited with code {self.exit_code}: {self.cause()}",
             "a running server",
             f"look at {self.log}",
         )
 
-    def _cause(self) -> str:
+    def cause(self) -> str:
         """The first error of the log: the later ones only say that something failed before."""
         for mark in _CAUSE_MARKS:
             for line in self.log_lines(mark):

@@ -2,7 +2,6 @@
 """Broken checkpoints and settings in the real engine: one clear error, never wrong answers."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from engine_kit import (
     run_script,
     wait_until_left,
 )
-from safetensors.torch import load_file
-from testkit import write_checkpoint
+from planted import SCALE, WEIGHT, Tensors, broken_demo, drop
 
 from vllm_ascend_bringup.errors import ServeError
 from vllm_ascend_bringup.tools.demo import CHECKPOINT
@@ -27,41 +25,7 @@ from vllm_ascend_bringup.tools.vllm_server import CPU_ARGUMENTS, CPU_ENVIRONMENT
 
 pytestmark = pytest.mark.engine
 
-WEIGHT = "model.layers.1.self_attn.k_proj.weight"
-SCALE = f"{WEIGHT}_scale_inv"
 PROMPTS = prompts(448, 2)
-
-Tensors = dict[str, torch.Tensor]
-
-
-def _nothing(_: Any) -> None:
-    pass
-
-
-def _broken(
-    folder: Path,
-    tensors: Callable[[Tensors], None] = _nothing,
-    config: Callable[[dict[str, Any]], None] = _nothing,
-) -> Path:
-    """A copy of the demo checkpoint after two edits, in one shard."""
-    stored: Tensors = {}
-    for shard in CHECKPOINT.glob("*.safetensors"):
-        stored |= load_file(shard)
-    settings = json.loads((CHECKPOINT / "config.json").read_text())
-    tensors(stored)
-    config(settings)
-    write_checkpoint(folder, stored, settings)
-    for file in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
-        shutil.copy(CHECKPOINT / file, folder)
-    return folder
-
-
-def _drop(*names: str) -> Callable[[Tensors], None]:
-    def edit(tensors: Tensors) -> None:
-        for name in names:
-            del tensors[name]
-
-    return edit
 
 
 def _refused(model: Path, **engine: Any) -> str:
@@ -99,7 +63,7 @@ def refused_server(
 def test_server_refuses_a_checkpoint_whose_scale_is_missing(
     refused_server: Callable[[Path, dict[str, str]], str], tmp_path: Path
 ) -> None:
-    model = _broken(tmp_path / "model", _drop(SCALE))
+    model = broken_demo(tmp_path / "model", drop(SCALE))
 
     message = refused_server(model, {})
 
@@ -121,7 +85,7 @@ def test_codes_without_settings_are_refused_though_stock_vllm_loads_them(tmp_pat
         for name in [name for name in tensors if name.endswith("_scale_inv")]:
             del tensors[name]
 
-    model = _broken(
+    model = broken_demo(
         tmp_path / "model", drop_scales, lambda config: config.pop("quantization_config")
     )
 
@@ -135,7 +99,7 @@ def test_codes_without_settings_are_refused_though_stock_vllm_loads_them(tmp_pat
 
 
 def test_a_missing_weight_is_reported_as_a_partly_filled_parameter(tmp_path: Path) -> None:
-    model = _broken(tmp_path / "model", _drop(WEIGHT, SCALE))
+    model = broken_demo(tmp_path / "model", drop(WEIGHT, SCALE))
 
     log = _refused(model)
 
@@ -154,7 +118,7 @@ def test_a_tensor_that_the_model_does_not_know_is_an_error(name: str, tmp_path: 
     def add(tensors: Tensors) -> None:
         tensors[extra] = torch.ones(256, dtype=torch.bfloat16)
 
-    log = _refused(_broken(tmp_path / "model", add))
+    log = _refused(broken_demo(tmp_path / "model", add))
 
     if name.endswith("bias"):
         assert f"LoadError: tensors that no parameter took: {extra}" in log
@@ -181,7 +145,7 @@ def test_a_scale_that_overflows_float16_is_an_error_naming_the_tensor(tmp_path: 
     def blow_up(tensors: Tensors) -> None:
         tensors[SCALE][0, 0] = 1e3  # times 448, the largest code, which every block holds
 
-    log = _refused(_broken(tmp_path / "model", blow_up), dtype="float16")
+    log = _refused(broken_demo(tmp_path / "model", blow_up), dtype="float16")
 
     assert f"values of {WEIGHT} in model.safetensors exceed float16" in log
 
