@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from vllm_ascend_bringup.formats.catalog import FORMATS
 from vllm_ascend_bringup.plugin import TESTED_VLLM
 from vllm_ascend_bringup.settings import _CHOICES, PREFIX
+from vllm_ascend_bringup.tools.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ["README.md", "README.zh.md"]
@@ -37,6 +39,14 @@ def test_every_format_and_setting_is_listed(readme: str) -> None:
     for name, choices in _CHOICES.items():
         assert PREFIX + name in text
         assert all(f"`{choice}`" in text for choice in choices)
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_every_subcommand_is_listed_and_no_other(readme: str) -> None:
+    commands = set(typer.main.get_group(app).commands)
+    text = (ROOT / readme).read_text()
+    assert set(re.findall(r"^\| `bringup ([a-z-]+)", text, re.MULTILINE)) == commands
+    assert set(re.findall(r"`bringup ([a-z-]+)[ `]", text)) <= commands
 
 
 @pytest.mark.parametrize("readme", READMES)
