@@ -46,7 +46,7 @@ def test_every_subcommand_is_listed_and_no_other(readme: str) -> None:
     commands = set(typer.main.get_group(app).commands)
     text = (ROOT / readme).read_text()
     assert set(re.findall(r"^\| `bringup ([a-z-]+)", text, re.MULTILINE)) == commands
-    assert set(re.findall(r"`bringup ([a-z-]+)[ `]", text)) <= commands
+    assert set(re.findall(r"`bringup ([a-z][a-z-]*)[ `]", text)) <= commands
 
 
 @pytest.mark.parametrize("readme", READMES)
