@@ -3,8 +3,8 @@
 
 Weights that were permuted, scaled wrongly or left empty still answer, fluently at times. What gives
 them away is what they think of ordinary text: near or above the log of the vocabulary's size,
-which is what somebody would say who knows nothing. A trained model, even a small one, needs a third
-of that for facts that every corpus repeats.
+which is what somebody would say who knows nothing. A trained model needs a fraction of that for
+facts that every corpus repeats.
 """
 
 import math
