@@ -11,7 +11,7 @@ from vllm_ascend_bringup.language import Language, Text, said
 from vllm_ascend_bringup.tools.diagnose.base import Excerpt, Finding
 
 SCHEMA_VERSION = 1
-_CONFIDENCE = Text("confidence {value}", "置信度 {value}")
+_CONFIDENCE = Text("{id}, confidence {value}", "{id}，置信度 {value}")
 _EVIDENCE = Text("Seen", "日志证据")
 _ACTIONS = Text("What to do", "处理办法")
 _AFTERWARDS = Text(
@@ -49,7 +49,7 @@ def render(findings: Sequence[Finding], language: Language, console: Console) ->
 
     first, *others = findings
     console.print(
-        f"[bold]{say(first.title)}[/]  {first.id}, {say(_CONFIDENCE, value=first.confidence)}",
+        f"[bold]{say(first.title)}[/]  {say(_CONFIDENCE, id=first.id, value=first.confidence)}",
         soft_wrap=True,
         highlight=False,
     )
@@ -64,7 +64,7 @@ def render(findings: Sequence[Finding], language: Language, console: Console) ->
         console.print(f"\n{say(_AFTERWARDS)}")
     for finding in others:
         console.print(
-            f"  {say(finding.title)}  {finding.id}, {say(_CONFIDENCE, value=finding.confidence)}",
+            f"  {say(finding.title)}  {say(_CONFIDENCE, id=finding.id, value=finding.confidence)}",
             soft_wrap=True,
             highlight=False,
         )

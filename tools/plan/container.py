@@ -11,7 +11,7 @@ from vllm_ascend_bringup.tools.plan.base import Recipe
 
 # vllm-ascend's images are in a public registry and in mirrors of it; who runs this knows theirs.
 _REPOSITORY = "$REGISTRY/ascend/vllm-ascend"
-_REGISTRY = ": ${REGISTRY:?the registry that images of vllm-ascend come from}"
+_REGISTRY = ': "${REGISTRY:?}"'
 # As in vllm-ascend's docs: installation.md and tutorials/models/Qwen3-Dense.md.
 _MANAGERS = ("/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc")
 _DRIVER = (
@@ -41,8 +41,11 @@ def docker_run(
         image(device, version), "bash",
     ]  # fmt: skip
     note = Text(
-        "if the container does not start with \"operation not permitted\", --privileged=true lets "
-        "it have the shared memory, and with it everything on the host: only for images you trust",
+        "REGISTRY is where your images come from (vllm-ascend's installation page names the public "
+        "one); if the container does not start with \"operation not permitted\", --privileged=true "
+        "lets it have the shared memory, and with it everything on the host: only for images you "
+        "trust",
+        "REGISTRY 为镜像仓库地址（公开仓库见 vllm-ascend 安装文档，也可用镜像站）；"
         "若启动容器时报 \"operation not permitted\"，可加 --privileged=true，"
         "但容器将拥有宿主机的全部权限，仅用于可信镜像",
     )  # fmt: skip
@@ -58,9 +61,10 @@ def offline(device: str, version: str) -> Recipe:
         f"vllm-ascend-{version}{DEPLOYMENTS[device].image_suffix}.tar.gz",
     )
     note = Text(
-        "pull for the target's processor; where pulling ends in \"invalid tar header\", as on "
-        "Kylin, pull on another machine and load here",
-        "拉取时指定目标机的处理器架构；若拉取时报 \"invalid tar header\"（如麒麟系统），"
+        "REGISTRY as above; pull for the target's processor; where pulling ends in \"invalid tar "
+        "header\", as on Kylin, pull on another machine and load here",
+        "REGISTRY 同上；拉取时指定目标机的处理器架构；"
+        "若拉取时报 \"invalid tar header\"（如麒麟系统），"
         "请在其他机器上拉取后在本机加载",
     )  # fmt: skip
     lines = (

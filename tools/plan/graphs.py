@@ -77,9 +77,9 @@ def choose_graphs(served: Served, layout: Layout, request: PlanRequest, version:
         sizes = (*sizes, min(concurrency, _LARGEST))
     reason = Text(
         "one graph of the whole model for each batch size of decoding, so that streams are no "
-        "limit; piecewise graphs of this layout would keep {kept} of {all} sizes",
+        "limit; the streams would do for piecewise graphs of {kept} of vLLM's {all} sizes",
         "decode 的每个 batch 大小各捕获一张整图，不受 stream 数量限制；"
-        "该并行方式下 PIECEWISE 只能保留 {all} 个大小中的 {kept} 个",
+        "若用 PIECEWISE，stream 够 vLLM 默认 {all} 个大小中的 {kept} 个使用",
     ).format(kept=min(budget.kept, len(candidates())), all=len(candidates()))
     return Graphs(FULL_DECODE_ONLY, sizes, explicit, reason, _GUIDE, piecewise)
 

@@ -99,7 +99,7 @@ def _facts(plan: Plan) -> dict[str, object]:
     graphs: object = f"{plan.graphs.mode} ({sizes})" if sizes else _EAGER
     return {
         "model": plan.model,
-        "chip": f"{CHIPS[plan.device].title}, vllm-ascend {plan.vllm_ascend}",
+        "chip": f"{CHIPS[plan.device].title} (vllm-ascend {plan.vllm_ascend})",
         "weights": plan.weights,
         "layout": divided,
         "graphs": graphs,
