@@ -60,6 +60,24 @@ def broken_demo(
     tensors(stored)
     config(settings)
     write_checkpoint(folder, stored, settings)
+    return _with_tokenizer(folder)
+
+
+def mixture_of_experts(folder: Path) -> Path:
+    """A random one with the demo's tokenizer."""
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        vocab_size=448, hidden_size=128, moe_intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=64, num_experts=4,
+        num_experts_per_tok=2, max_position_embeddings=512,
+    )  # fmt: skip
+    Qwen3MoeForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return _with_tokenizer(folder)
+
+
+def _with_tokenizer(folder: Path) -> Path:
     for file in (
         "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"
     ):  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import tiny_llava
 from engine_kit import processes_in, wait_until_left
-from planted import SCALE, broken_demo, drop, plugin, recipe, shuffle
+from planted import SCALE, broken_demo, drop, mixture_of_experts, plugin, recipe, shuffle
 
 from vllm_ascend_bringup.tools.demo import CHECKPOINT
 from vllm_ascend_bringup.tools.validate.checks.catalog import CHECKS
@@ -162,6 +162,13 @@ def _picture(folder: Path) -> Validated:
     )
 
 
+def _features(folder: Path) -> Validated:
+    return validate(
+        folder, mixture_of_experts(folder / "model"),
+        (*REAL_ONLY, "--random-weights", "--features"), ("--tensor-parallel-size", "2"),
+    )  # fmt: skip
+
+
 def _orphan_scale(folder: Path) -> Validated:
     return validate(folder, broken_demo(folder / "model", drop(SCALE)), REAL_ONLY)
 
@@ -203,6 +210,8 @@ def _interrupted(end: signal.Signals, moment: str) -> Callable[[Path], Validated
             command(CHECKPOINT, REAL_ONLY, ("--port", str(port))), cwd=folder,
             env={**with_paths({}), "TMPDIR": str(folder)}, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, start_new_session=True,
+            # A job in the background of a shell is born deaf to it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         wait_for_log(folder, moment)
         running = len(processes_in(folder))
@@ -233,7 +242,7 @@ INTERRUPTIONS = {
 }
 # The longest first.
 CASES: dict[str, Callable[[Path], Validated]] = {
-    "capacity": _capacity, "demo": _demo, "picture": _picture,
+    "capacity": _capacity, "features": _features, "demo": _demo, "picture": _picture,
     **{name: run for name, (run, _, _) in DEFECTS.items()}, **INTERRUPTIONS,
 }  # fmt: skip
 
@@ -348,6 +357,21 @@ def test_the_largest_sizes_that_serve_are_found(case: str, found: Validated) -> 
     tried = [(t["max_model_len"], t["max_num_seqs"], t["served"]) for t in capacity["trials"]]
     assert tried == [(512, 1, False), (256, 1, True), (256, 1, True)]
     assert capacity["trials"][0]["label"] == "max-model-len"
+
+
+@pytest.mark.parametrize("case", ["features"])
+def test_a_feature_gets_a_server_of_its_own(case: str, found: Validated) -> None:
+    """vLLM 0.32's own operators for experts on a CPU die where each rank has its share."""
+    assert found.code == 0, found.printed
+    features = {feature["id"]: feature for feature in found.content["features"]}
+    assert {id_: feature["state"] for id_, feature in features.items()} == {
+        "graph-mode": "unsupported", "expert-parallelism": "unsupported",
+        "flashcomm1": "unsupported", "mtp": "not-applicable", "multimodal": "not-applicable",
+    }  # fmt: skip
+    (why,) = features["expert-parallelism"]["evidence"]
+    assert why["en"] == "a server with it failed: false-ready"
+    (log,) = found.folder.glob("*/*-feature-expert-parallelism.log")
+    assert "Expert parallelism is enabled" in log.read_text()
 
 
 @pytest.mark.parametrize("case", INTERRUPTIONS)

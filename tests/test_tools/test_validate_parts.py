@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import validations
 from PIL import Image
 
 from vllm_ascend_bringup.tools.checkpoint_report import report_checkpoint
@@ -22,6 +23,7 @@ from vllm_ascend_bringup.tools.validate.checks.agreement import TOLERANCE, disag
 from vllm_ascend_bringup.tools.validate.checks.catalog import CHECKS
 from vllm_ascend_bringup.tools.validate.client import Generation
 from vllm_ascend_bringup.tools.validate.ending import ending, first_error
+from vllm_ascend_bringup.tools.validate.features import SWITCHES, _seen
 from vllm_ascend_bringup.tools.validate.request import Setting, setting_of
 from vllm_ascend_bringup.tools.validate.results import Trial
 from vllm_ascend_bringup.tools.validate.startup import StartTimeout, Startup
@@ -437,3 +439,22 @@ def test_a_rung_changes_one_thing(setting: Setting) -> None:
     # The CPU's servers are eager already, and the demo reads text only.
     assert "eager" in str(changed["enforce-eager"])
     assert "text" in str(changed["text-only"])
+
+
+# What vLLM 0.32 logs of each rank, without expert parallelism too, and what it logs with it.
+ANY_RANK = "(Worker pid=1) INFO [parallel_state.py:2350] rank 0 in world size 1 is assigned as DP rank 0, PP rank 0, PCP rank 0, TP rank 0, ETP rank 0, EP rank 0, EPLB rank N/A\n"  # fmt: skip  # noqa: E501
+SHARED = "(Worker_TP0_EP0 pid=1) INFO [expert_map_manager.py:250] [EP Rank 0/2] Expert parallelism is enabled. Local/global number of experts: 2/4.\n"  # fmt: skip  # noqa: E501
+
+
+@pytest.mark.parametrize(
+    ("log", "state"), [("", "not-tried"), (ANY_RANK, "not-tried"), (ANY_RANK + SHARED, "verified")]
+)
+def test_experts_are_parallel_only_where_the_log_says_so(
+    log: str, state: str, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_text(log)
+    (switch,) = [each for each in SWITCHES if each.id == "expert-parallelism"]
+    served = validations.start("real", (1.0,), state="passed", log=str(tmp_path / "log"))
+    assert _seen(switch, served)[0] == state
+    failed = replace(served, state="failed", label="false-ready")
+    assert _seen(switch, failed)[0] == "unsupported"

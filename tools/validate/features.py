@@ -93,7 +93,7 @@ SWITCHES = (
         "expert-parallelism", Text("expert parallelism", "专家并行"), _experts,
         lambda arguments: has(arguments, _EXPERTS),
         lambda arguments: replaced(arguments, _EXPERTS),
-        re.compile(r"EP rank \d+"),
+        re.compile("Expert parallelism is enabled"),
     ),
     Switch(
         "flashcomm1", Text("flashcomm1", "flashcomm1"), _flashcomm1,
@@ -143,7 +143,7 @@ def _seen(switch: Switch, start: Start) -> Judgement:
     """What a server with the feature on proves."""
     if start.state != "passed":
         text = Text("a server with it failed: {label}", "启用后服务失败：{label}")
-        return "not-tried", (text.format(label=start.label or start.state),)
+        return "unsupported", (text.format(label=start.label or start.state),)
     if switch.shows is None:
         variables = " ".join(f"{name}={value}" for name, value in switch.environment.items())
         text = Text("served with {variables}; the log never says so",
