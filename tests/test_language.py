@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from vllm_ascend_bringup.errors import ServeError
-from vllm_ascend_bringup.language import Text, language_of, said
+from vllm_ascend_bringup.language import Text, joined, language_of, said
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,8 @@ def test_both_languages_are_formatted_with_their_own_values() -> None:
     )
     assert (said(text, "en"), said(text, "zh")) == ("found cards, 2", "发现卡，2 个")
     assert said("as it is", "zh") == "as it is"
+    takes = Text("takes {known}", "支持 {known}").format(known=joined(["mp4", "avi"]))
+    assert (takes.en, takes.zh) == ("takes mp4, avi", "支持 mp4、avi")
 
 
 def test_an_error_is_chinese_only_if_all_of_it_is() -> None:

@@ -6,7 +6,7 @@ program reads (ids, JSON keys, log lines of vLLM) has one spelling.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +34,12 @@ class Text:
 def said(text: object, language: Language) -> object:
     """A Text in this language; anything else, which has no language, as it is."""
     return getattr(text, language) if isinstance(text, Text) else text
+
+
+def joined(names: Iterable[object]) -> Text:
+    """A list of names, with the comma of each language."""
+    words = [str(name) for name in names]
+    return Text(", ".join(words), "、".join(words))
 
 
 def language_of(arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> Language:

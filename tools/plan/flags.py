@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm_ascend_bringup.hardware import CHIPS
-from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.language import Text, joined
 from vllm_ascend_bringup.tools.plan.base import Graphs, Layout, Setting
 from vllm_ascend_bringup.tools.plan.capture import EAGER
 from vllm_ascend_bringup.tools.plan.memory import BATCHED_TOKENS
@@ -123,7 +123,7 @@ def _dtype(decided: Decided) -> list[Setting]:
     if len(chip.dtypes) > 1 and served.model.dtype in chip.dtypes:
         return []
     reason = Text("{chip} serves {dtypes}", "{chip} 支持 {dtypes}")
-    reason = reason.format(chip=chip.title, dtypes=", ".join(chip.dtypes))
+    reason = reason.format(chip=chip.title, dtypes=joined(chip.dtypes))
     found = [Setting("--dtype", chip.dtypes[0], reason, _CHIPS)]
     if served.linear_attention:
         source = _DOCS + "tutorials/models/Qwen3.5-Dense.md"

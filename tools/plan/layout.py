@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vllm_ascend_bringup.errors import PlanError
 from vllm_ascend_bringup.hardware import CHIPS, DEPLOYMENTS
-from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.language import Text, joined
 from vllm_ascend_bringup.settings import read_settings
 from vllm_ascend_bringup.tools.plan.base import Layout, PlanRequest
 from vllm_ascend_bringup.tools.plan.served import Served
@@ -116,7 +116,7 @@ def _check_size(served: Served, tp: int, most: int) -> None:
             Text("tensor-parallel size {tp} for {name} on {most} NPUs",
                  "{name} 在 {most} 个 NPU 上的张量并行数 {tp}")
             .format(tp=tp, name=served.model.architecture, most=most),
-            Text("one of {sizes}", "以下之一：{sizes}").format(sizes=", ".join(map(str, sizes))),
+            Text("one of {sizes}", "以下之一：{sizes}").format(sizes=joined(sizes)),
             Text("choose another; `bringup inspect --tp {tp}` says what is wrong with this one",
                  "请更换；`bringup inspect --tp {tp}` 会说明原因").format(tp=tp),
         )  # fmt: skip

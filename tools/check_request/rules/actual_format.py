@@ -6,7 +6,7 @@ vLLM opens them with Pillow, OpenCV and libsndfile or FFmpeg; MindIE takes a sho
 
 from collections.abc import Iterator
 
-from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.language import Text, joined
 from vllm_ascend_bringup.tools.check_request.base import (
     BOTH,
     KINDS,
@@ -44,7 +44,7 @@ def check(request: Request, server: Server) -> Iterator[Complaint]:
             medium.where,
             found.format(actual=actual, kind=KINDS[medium.kind], head=head[:8].hex(" ")),
             Text("convert it to {formats}", "请转换为 {formats}").format(
-                formats=", ".join(sorted(taken[medium.kind]))
+                formats=joined(sorted(taken[medium.kind]))
             ),
         )
 

@@ -7,7 +7,7 @@ because other servers and proxies do not.
 
 from collections.abc import Iterator
 
-from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.language import Text, joined
 from vllm_ascend_bringup.tools.check_request.base import BOTH, Complaint, Request, Rule, Server
 from vllm_ascend_bringup.tools.check_request.formats import MINDIE_TYPES, TYPES, format_of
 
@@ -25,7 +25,7 @@ def check(request: Request, server: Server) -> Iterator[Complaint]:
                 Text("declared as {type}", "声明的类型为 {type}").format(
                     type=medium.declared or "–"
                 ),
-                Text("MindIE takes {known}", "MindIE 支持 {known}").format(known=", ".join(known)),
+                Text("MindIE takes {known}", "MindIE 支持 {known}").format(known=joined(known)),
             )
         actual = format_of(medium.data or b"")
         declared = TYPES.get(medium.declared)

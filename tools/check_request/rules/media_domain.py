@@ -7,7 +7,7 @@ vLLM: _assert_url_in_allowed_media_domains in vllm/multimodal/media/connector.py
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.language import Text, joined
 from vllm_ascend_bringup.tools.check_request.base import Complaint, Request, Rule, Server
 
 
@@ -22,7 +22,7 @@ def check(request: Request, server: Server) -> Iterator[Complaint]:
                 medium.where,
                 Text("{host} is not allowed", "{host} 不在允许的主机之列").format(host=host),
                 Text("allowed: {domains}", "允许的主机：{domains}").format(
-                    domains=", ".join(server.domains)
+                    domains=joined(server.domains)
                 ),
             )
 

@@ -13,7 +13,7 @@ alone): a note.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.language import Text, joined
 from vllm_ascend_bringup.tools.check_request.base import (
     BOTH,
     MEDIA,
@@ -70,7 +70,7 @@ def _url(part: Part, name: str, server: Server) -> Iterator[Complaint]:
 
 def _input_audio(part: Part, server: Server) -> Iterator[Complaint]:
     value: Any = part.value.get("input_audio")
-    formats = ", ".join(sorted(MINDIE["audio"]))
+    formats = joined(sorted(MINDIE["audio"]))
     action = Text(
         'write "input_audio": {{"data": "<base64>", "format": "wav"}}',
         '请写成 "input_audio": {{"data": "<base64>", "format": "wav"}}',

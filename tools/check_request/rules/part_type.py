@@ -7,7 +7,7 @@ for other endpoints. MindIE: its FAQ on multimodal input.
 
 from collections.abc import Iterator, Mapping
 
-from vllm_ascend_bringup.language import Text
+from vllm_ascend_bringup.language import Text, joined
 from vllm_ascend_bringup.tools.check_request.base import (
     BOTH,
     MEDIA,
@@ -27,7 +27,7 @@ _MINDIE_TYPES = frozenset({"text", *MEDIA})
 def check(request: Request, server: Server) -> Iterator[Complaint]:
     """A complaint per part of no known type."""
     known = _VLLM_TYPES if server.name == "vllm" else _MINDIE_TYPES
-    names = ", ".join(sorted(known))
+    names = joined(sorted(known))
     action = Text("known types: {known}", "可用的类型：{known}").format(known=names)
     for part in request.parts:
         if not isinstance(part.value, Mapping):
