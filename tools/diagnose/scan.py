@@ -69,6 +69,8 @@ class Scanner:
             for pattern in signature.patterns:
                 self._by_anchor.setdefault(pattern.anchor, []).append((signature, pattern))
         self._any_anchor = _any_of(self._by_anchor)
+        noted = {a for a, found in self._by_anchor.items() if any(p.notes for _, p in found)}
+        self._noted = _any_of(noted) if noted else None
         self._forms: dict[bytes, int] = {}
         self._seen: set[str] = set()
         self._window: deque[str] = deque(maxlen=_WINDOW)
@@ -102,18 +104,24 @@ class Scanner:
         text = without_ansi(line)
         self._follow_serving(number, text, file)
         parsed = parse(text)
-        if parsed.level is Level.NOTE:
+        lowered = parsed.message.lower()
+        note = parsed.level is Level.NOTE
+        anchors = self._noted if note else self._any_anchor
+        if anchors is None or anchors.search(lowered) is None:
             return
         reports_error = parsed.reports_error
         echoes = parsed.level is Level.ERROR and not self._stopping
-        lowered = parsed.message.lower()
-        if self._any_anchor.search(lowered) is None:
-            return
         for anchor, patterns in self._by_anchor.items():
             if anchor not in lowered:
                 continue
             for signature, pattern in patterns:
-                if not (echoes if pattern.says is Says.ECHO else reports_error or pattern.warns):
+                if note:
+                    counts = pattern.notes
+                elif pattern.says is Says.ECHO:
+                    counts = echoes
+                else:
+                    counts = reports_error or pattern.warns or pattern.notes
+                if not counts:
                     continue
                 match = pattern.found(parsed.message, lambda: self._before(parsed))
                 if match is not None:

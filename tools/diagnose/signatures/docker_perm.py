@@ -34,6 +34,8 @@ SIGNATURE = Signature(
             r"(Permission denied|Operation not permitted|not permitted).*/dev/(davinci"
             r"|devmm|hisi)|/dev/(davinci|devmm|hisi)\S*.*(Permission denied|not permitted)",
         ),
+        # A container that runs as a user it has no name for.
+        Pattern("getpwuid", r"getpwuid\(\): uid not found"),
         Pattern(
             "docker daemon socket",
             r"permission denied while trying to connect to the docker daemon",

@@ -56,6 +56,12 @@ SIGNATURE = Signature(
         # The end of a capture fails after anything that went wrong inside it.
         Pattern("507903", says=Says.CODE),
         Pattern("capture sequence", r"invalidated the stream capture sequence", Says.CODE),
+        Pattern(
+            "error:",
+            r"^\w*(Runtime|Value|Assertion)Error:",
+            Says.GUESS,
+            near=r"in (capture_model|_capture_\w+|capture_graph)\b",
+        ),
         Pattern("aclmdlricapture", r"AclmdlRICapture\w+.*error code", Says.CODE),
     ),
 )

@@ -29,6 +29,21 @@ SIGNATURE = Signature(
         Pattern("hccl function error", says=Says.CODE),
         Pattern("getdeviceindexbyphyid", says=Says.WHAT),
         Pattern("device id error", says=Says.WHAT),
+        # A rank without a card of its own.
+        Pattern("local_world_size", r"local_world_size .*(visible|available)", Says.WHAT),
+        Pattern("no npu", r"\bno NPU (is )?(available|visible|found)", Says.WHAT),
+        Pattern(
+            "number of", r"required [NG]PUs exceeds the (total )?number of available", Says.WHAT
+        ),
+        Pattern("invalid device", r"Invalid device (ID|ordinal)\b", Says.WHAT),
+        Pattern("distbackenderror", says=Says.GUESS),
+        Pattern(
+            "error:",
+            r"^(Runtime|Value|Assertion)Error:",
+            Says.GUESS,
+            near=r"in (init_process_group|init_distributed_environment|init_worker_distributed\w*"
+            r"|_init_worker_distributed_environment)\b",
+        ),
         Pattern("ej0001", r"\bEJ0001\b"),
         Pattern("hccp", r"(initialize|init).*HCCP.*fail|HCCP.*(fail|error)", Says.WHAT),
         Pattern("err02200", r"\bERR02200\b", Says.CODE),

@@ -56,6 +56,12 @@ SIGNATURE = Signature(
             r"|file )?is not found",
             Says.WHAT,
         ),
+        Pattern(
+            "error:",
+            r"^(Runtime|Attribute|NotImplemented)Error: .*\b(aclnn[A-Z]\w+|_?npu_\w+)"
+            r".*(not (been )?(support|found|implement)|unsupported|no kernel)",
+            Says.GUESS,
+        ),
         Pattern("aclopkernelinit failed", says=Says.WHAT),
         Pattern(
             "is not currently implemented for the",

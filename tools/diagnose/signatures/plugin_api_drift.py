@@ -72,6 +72,12 @@ SIGNATURE = Signature(
         Pattern("no module named", r"No module named '?vllm\.(?!_C\b|_version\b)\w", Says.WHAT),
         Pattern("'_opnamespace' 'vllm' object has no attribute", says=Says.WHAT),
         Pattern(
+            "error:",
+            r"^(Attribute|Type|Name|UnboundLocal|Import|NotImplemented)Error:",
+            Says.GUESS,
+            near=r"/vllm_ascend/",
+        ),
+        Pattern(
             "values to unpack", r"ValueError: (not enough|too many) values to unpack", Says.CODE
         ),
     ),
