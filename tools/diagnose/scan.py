@@ -31,6 +31,8 @@ _START, _END = 24, 160
 _VARYING = b"0123456789abcdefABCDEF"
 # A server that is told to stop reports its own engine as dead.
 _STOP = re.compile(r"INFO:\s+Shutting down$|\[shutdown\] API server: shutdown triggered")
+# Whatever it answered, a server that answers requests was up.
+_ANSWER = re.compile(r'"POST /v1/\S+ HTTP/')
 SERVED = 2  # answers after which a server has served
 _EVIDENCE = 3  # lines per signature and strength
 _TEXT = 400  # characters of a quoted line
@@ -129,7 +131,8 @@ class Scanner:
                     self._add(signature, pattern, excerpt, parsed, order)
 
     def _follow_serving(self, number: int, text: str, file: str | None) -> None:
-        if "startup complete" in text:
+        served = self.story.ready is None and _ANSWER.search(text) is not None
+        if served or "startup complete" in text:
             self.story.ready = Excerpt(number, _shortened(text, ""), file)
         elif _STOP.search(text):
             self._stopping = True

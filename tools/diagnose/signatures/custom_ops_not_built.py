@@ -40,6 +40,7 @@ SIGNATURE = Signature(
         Pattern(
             "vllm_ascend_c", r"(No module named|cannot import name) '?(vllm_ascend\.)?vllm_ascend_C"
         ),
+        Pattern("no module named", r"No module named '?custom_ops'?(\s|$)", Says.WHAT),
         Pattern("could not run '_c", r"Could not run '_C\w*::"),
         Pattern("no such operator _c", r"No such operator _C\w*::"),
         Pattern("wheel for vllm", r"Failed (building|to build).*vllm[-_]ascend"),

@@ -49,7 +49,7 @@ SIGNATURE = Signature(
         ),
         Pattern(
             "1070",
-            r"(error code(:| is)|result = |errorCode=|retCode=)\s*1070(2[2-9]|3\d)\b",
+            r"(error (code|no)(:| is)|result = |errorCode=|retCode=)\s*1070(2[2-9]|3\d)\b",
             Says.WHAT,
         ),
         Pattern("during capture", r"(Error|fail\w*).*during capture", Says.WHAT),

@@ -30,7 +30,13 @@ SIGNATURE = Signature(
         Pattern("getdeviceindexbyphyid", says=Says.WHAT),
         Pattern("device id error", says=Says.WHAT),
         # A rank without a card of its own.
-        Pattern("local_world_size", r"local_world_size .*(visible|available)", Says.WHAT),
+        Pattern("local_world_size", r"local_world_size \(\d+\) must be", Says.WHAT),
+        Pattern(
+            "world_size",
+            r"world_size \(\d+\) .{0,40}(less|exceed|greater|more).{0,40}\b(npu|device|card)",
+            Says.WHAT,
+        ),
+        Pattern("provide a placement group", says=Says.WHAT),
         Pattern("no npu", r"\bno NPU (is )?(available|visible|found)", Says.WHAT),
         Pattern(
             "number of", r"required [NG]PUs exceeds the (total )?number of available", Says.WHAT

@@ -62,6 +62,8 @@ SIGNATURE = Signature(
             r".*(not (been )?(support|found|implement)|unsupported|no kernel)",
             Says.GUESS,
         ),
+        Pattern("failed to find func by type", says=Says.WHAT),
+        Pattern("feature not supported", r"ERR\d+ (PTA|OPS) feature not supported", Says.GUESS),
         Pattern("aclopkernelinit failed", says=Says.WHAT),
         Pattern(
             "is not currently implemented for the",
@@ -70,7 +72,7 @@ SIGNATURE = Signature(
         ),
         Pattern(
             "561",
-            r"(error code(:| is)|aclnnStatus=|errno\[)\s*561(003|1(0[1245-9]|1\d))\b",
+            r"(error (code|no)(:| is)|aclnnStatus=|errno\[)\s*561(003|1(0[1245-9]|1\d))\b",
             Says.WHAT,
         ),
     ),

@@ -64,8 +64,12 @@ SIGNATURE = Signature(
         Pattern("shapes cannot be multiplied", says=Says.WHAT),
         Pattern("infershape", r"infershape fail", Says.CODE),
         Pattern("infer shape", r"infer shape fail", Says.CODE),
-        Pattern("561", r"(error code(:| is)|aclnnStatus=|errno\[)\s*561(00[0-2]|103)\b", Says.CODE),
-        Pattern("16100", r"(error code(:| is)|aclnnStatus=|errno\[)\s*16100[1-3]\b", Says.CODE),
+        Pattern(
+            "561", r"(error (code|no)(:| is)|aclnnStatus=|errno\[)\s*561(00[0-2]|103)\b", Says.CODE
+        ),
+        Pattern(
+            "16100", r"(error (code|no)(:| is)|aclnnStatus=|errno\[)\s*16100[1-3]\b", Says.CODE
+        ),
         Pattern(
             "must match",
             r"size of tensor a \(\d+\) must match the size of tensor b"
@@ -85,6 +89,13 @@ SIGNATURE = Signature(
             r"^(Runtime|Value)Error: .*\b(aclnn[A-Z]\w+|_?npu_\w+)"
             r"(?!.*(not (been )?(support|found|implement)|unsupported|no kernel))",
             Says.GUESS,
+        ),
+        Pattern(
+            "error:",
+            r"^(Runtime|Value)Error: .*\b(should|must) be (smaller|less|greater|larger|equal"
+            r"|divisible|a multiple|contiguous|\d)",
+            Says.GUESS,
+            near=r"/vllm_ascend/|/torch_npu/|/torch/_ops\.py",
         ),
     ),
 )

@@ -2,6 +2,7 @@
 """The service answers, but with garbage."""
 
 import re
+from collections.abc import Callable
 
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
@@ -23,11 +24,14 @@ _SCRIPTS = tuple(
         "\uac00-\ud7af",  # Korean
     )
 )
-_MIXED = 3
 
 
-def _mixes_scripts(message: re.Match[str]) -> bool:
-    return sum(script.search(message.group()) is not None for script in _SCRIPTS) >= _MIXED
+def _mixes_scripts(at_least: int) -> Callable[[re.Match[str]], bool]:
+    def mixes(message: re.Match[str]) -> bool:
+        found = sum(script.search(message.group()) is not None for script in _SCRIPTS)
+        return found >= at_least
+
+    return mixes
 
 
 SIGNATURE = Signature(
@@ -69,11 +73,11 @@ SIGNATURE = Signature(
             Pattern(anchor, rf"{anchor}.{{0,2000}}{_STUCK}", Says.WHAT)
             for anchor in ("content=", "reasoning_content", "output:", "response:", "输出", "回答")
         ),
-        *(
-            Pattern(anchor, rf"{anchor}[^\w]{{0,4}}.*", Says.WHAT, when=_mixes_scripts)
-            for anchor in ("generated text", '"content":', '"text":', "content=", "text=")
-        ),
-        Pattern("!!!!!!!!!!!!!!!!", says=Says.WHAT),
+        Pattern("generated text", r"generated text\W.*", Says.WHAT, when=_mixes_scripts(3)),
+        # Translations mix three.
+        Pattern('"content":', r'"content":.*', Says.WHAT, when=_mixes_scripts(4)),
+        Pattern("content=", r"content=.*", Says.WHAT, when=_mixes_scripts(4)),
+        Pattern("!!!!!!!!!!!!!!!!", says=Says.GUESS),
         Pattern("乱码", says=Says.WHAT),
         Pattern("胡言乱语", says=Says.WHAT),
         Pattern("garbled", says=Says.WHAT),

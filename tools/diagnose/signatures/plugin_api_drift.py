@@ -4,6 +4,12 @@
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
 
+# Frames in which an exception means something else.
+_OTHER_STEPS = (
+    r"\bload_weights\b|weight_loader|in (capture_model|init_process_group|init_distributed\w*)\b"
+    r"|quant_description"
+)
+
 SIGNATURE = Signature(
     id="plugin-api-drift",
     title=Text(
@@ -71,11 +77,17 @@ SIGNATURE = Signature(
         ),
         Pattern("no module named", r"No module named '?vllm\.(?!_C\b|_version\b)\w", Says.WHAT),
         Pattern("'_opnamespace' 'vllm' object has no attribute", says=Says.WHAT),
-        Pattern(
-            "error:",
-            r"^(Attribute|Type|Name|UnboundLocal|Import|NotImplemented)Error:",
-            Says.GUESS,
-            near=r"/vllm_ascend/",
+        # A layer, not a weight: the plugin's table of layers is not the model's.
+        Pattern("keyerror", r"KeyError: '[\w.]+\.(linear_|mla_)?attn'", Says.WHAT),
+        *(
+            Pattern(
+                anchor,
+                r"^\s*(Attribute|Type|Name|UnboundLocal|Import|NotImplemented|Key|Assertion)Error\b",
+                Says.GUESS,
+                near=r"/vllm_ascend/",
+                apart=_OTHER_STEPS,
+            )
+            for anchor in ("error:", "assertionerror")
         ),
         Pattern(
             "values to unpack", r"ValueError: (not enough|too many) values to unpack", Says.CODE

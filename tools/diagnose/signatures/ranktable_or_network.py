@@ -40,6 +40,8 @@ SIGNATURE = Signature(
             "rank table",
             r"rank table.*(invalid|fail|error|not (exist|found|match)|wrong|校验|错误|失败)",
         ),
+        Pattern("device_ip", r"'?device_ip'? is not set", Says.WHAT),
+        Pattern("gcs", r"Failed to connect to GCS|GCS to become available", Says.WHAT),
         Pattern("ei0004", r"\bEI0004\b"),
         Pattern("ei0014", r"\bEI0014\b"),
         Pattern("ei0013", r"\bEI0013\b", Says.WHAT),

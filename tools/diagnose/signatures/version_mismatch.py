@@ -35,6 +35,12 @@ SIGNATURE = Signature(
         Pattern("numpy.core.multiarray failed to import", says=Says.WHAT),
         # A torch whose operator registration does not know the annotations of the other side.
         Pattern("infer_schema", r"infer_schema\(.*(unsupported|not supported)", Says.WHAT),
+        Pattern("requires a different python", says=Says.WHAT),
+        Pattern(
+            "error: argument --",
+            r"error: argument --.*(validation error|invalid choice)",
+            Says.GUESS,
+        ),
         Pattern("unrecognized arguments", r"\berror: unrecognized arguments: --", Says.GUESS),
         Pattern("extra inputs are not permitted", says=Says.GUESS),
         Pattern("could not find a version that satisfies", says=Says.WHAT),

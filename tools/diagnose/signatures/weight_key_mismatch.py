@@ -37,7 +37,7 @@ SIGNATURE = Signature(
         Pattern(
             "keyerror",
             r"KeyError: '(?!.*(scale|offset|quant_bias|qweight|qzeros|g_idx|zero_point"
-            r"|weight_packed)\w*')([\w.]*layers\.\d+[\w.]*|[\w.]+\.(weight|bias))'",
+            r"|weight_packed)\w*')([\w.]*layers\.\d+[\w.]*(?<!attn)|[\w.]+\.(weight|bias))'",
             Says.WHAT,
             apart=QUANT_DESCRIPTION,
         ),

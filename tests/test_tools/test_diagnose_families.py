@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Families of messages that differ in names and numbers: each with a near miss of its own.
+
+``test_diagnose_signatures`` has one log per signature; here are the other spellings.
+"""
+
+import pytest
+
+from vllm_ascend_bringup.tools.diagnose import diagnose
+
+_FRAME = '  File "/opt/site-packages/{}", line 7, in {}'
+
+
+def frames(*places: str) -> list[str]:
+    """A traceback through ``path:function`` places."""
+    return ["Traceback (most recent call last):"] + [
+        _FRAME.format(*place.split(":")) for place in places
+    ]
+
+
+def ids(lines: list[str]) -> list[str]:
+    return [finding.id for finding in diagnose(lines)]
+
+
+PLUGIN = frames("vllm_ascend/worker/worker.py:execute_model")
+VLLM = frames("vllm/worker/worker.py:execute_model")
+LOADER = frames("vllm_ascend/worker/worker.py:load_model", "vllm/model_loader/a.py:weight_loader")
+_GONE = "{}: cannot open shared object file: No such file or directory"
+
+# id, the lines that show it, lines that differ in what matters.
+FAMILIES = [
+    ("env-cann-missing", [f"ImportError: {_GONE.format('libhixl_kettle.so')}"],
+     [f"ImportError: {_GONE.format('libkettle.so')}"]),
+    ("env-cann-missing",
+     [*frames("mooncake/engine.py:<module>"), f"ImportError: {_GONE.format('kettle_x.so')}"],
+     [*frames("teapot/engine.py:<module>"), f"ImportError: {_GONE.format('kettle_x.so')}"]),
+    ("install-broken", [f"OSError: {_GONE.format('libkettle.so.3')}"],
+     ["OSError: libkettle.so.3: wrong ELF class"]),
+    ("install-broken", ["ModuleNotFoundError: No module named 'teapot'"],
+     ["ModuleNotFoundError: No module named 'custom_ops'"]),
+    ("version-mismatch", ["ERROR: ResolutionImpossible: for help visit the pages of pip"],
+     ["ERROR: the kettle is impossible"]),
+    ("version-mismatch",
+     ["ERROR: Cannot install teapot 1 and kettle 2: these have conflicting dependencies."],
+     ["ERROR: Cannot install teapot 1: the disk is slow."]),
+    ("version-mismatch", ["The conflict is caused by:", "    teapot 1 depends on kettle==2"],
+     ["The conflict is over:", "    teapot 1 depends on kettle==2"]),
+    ("version-mismatch", ["AttributeError: `np.kettle` was removed in the NumPy 2.0 release."],
+     ["AttributeError: `np.kettle` was removed in the release."]),
+    ("version-mismatch",
+     ["ValueError: infer_schema(func): Parameter kettle has unsupported type list[cup]."],
+     ["ValueError: brew(func): Parameter kettle has unsupported type list[cup]."]),
+    ("version-mismatch", ["ERROR: Package 'teapot' requires a different Python: 3.8 not in '>=3'"],
+     ["ERROR: Package 'teapot' requires a different kettle"]),
+    ("version-mismatch", ["usage: vllm", "vllm: error: unrecognized arguments: --kettle 7"],
+     ["usage: vllm", "vllm: error: argument --port: invalid int value: 'kettle'"]),
+    ("docker-perm", ["KeyError: 'getpwuid(): uid not found: 4711'"],
+     ["KeyError: 'getpwnam(): name not found: kettle'"]),
+    ("mm-processor-signature",
+     ["TypeError: TeapotProcessor.__init__() got multiple values for argument 'image_processor'"],
+     ["TypeError: Teapot.__init__() got multiple values for argument 'kettle'"]),
+    ("mm-processor-signature",
+     ["TypeError: Received a TeaFast for argument image_processor, but a TeaSlow was expected."],
+     ["TypeError: Received a TeaFast for argument kettle, but a TeaSlow was expected."]),
+    ("mm-processor-signature",
+     ["TypeError: TeapotImageProcessorFast.preprocess() got an unexpected keyword argument 'cups'"],
+     ["TypeError: LogitsProcessor.apply() got an unexpected keyword argument 'cups'"]),
+    ("mm-processor-signature",
+     ["AttributeError: 'TeapotVideoProcessor' object has no attribute 'cups'"],
+     ["AttributeError: 'OutputProcessor' object has no attribute 'cups'"]),
+    ("audio-dep", ["ModuleNotFoundError: No module named 'audioread'"],
+     ["ModuleNotFoundError: No module named 'avocado'"]),
+    ("audio-dep", ["OSError: sndfile library not found"], ["OSError: kettle library not found"]),
+    ("qk-norm-shape",
+     [*VLLM, "    q = self.q_norm(q)", "ValueError: the weight has 4096 elements, expected 128"],
+     [*VLLM, "    q = self.norm(q)", "ValueError: the weight has 4096 elements, expected 128"]),
+    ("fp8-unsupported", ["RuntimeError: Float8_e4m3fn has not been supported"],
+     ["RuntimeError: Float8_e4m3fn has been slow"]),
+    ("fp8-unsupported", ["ValueError: type fp8e4nv not supported in this architecture"],
+     ["ValueError: type int7 not supported in this architecture"]),
+    ("oom-kv-or-activation",
+     ["INFO 03-01 10:00:00 [worker.py:1] Available KV cache memory: -0.86 GiB"],
+     ["INFO 03-01 10:00:00 [worker.py:1] Available KV cache memory: 0.86 GiB"]),
+    ("disk-or-shm",
+     ["(raylet) store.cc:1: the request exceeds memory available in /dev/shm, 7 bytes"],
+     ["(raylet) store.cc:1: the request fits into /dev/shm, 7 bytes"]),
+    ("disk-or-shm", ["You may need to pass --shm-size to docker run"],
+     ["WARNING 03-01 10:00:00 [a.py:1] You may need to pass --shm-size to docker run"]),
+    ("mla-runtime",
+     ["AssertionError: the number of queries per kv under both MLA and graphs only supports 7, 9"],
+     ["AssertionError: the number of cups only supports 7, 9"]),
+    ("op-shape-contract",
+     [*PLUGIN, "RuntimeError: shape mismatch: value tensor cannot be broadcast"],
+     ["INFO 03-01 10:00:00 [a.py:1] shape mismatch: value tensor cannot be broadcast"]),
+    ("op-shape-contract", [*PLUGIN, "RuntimeError: cups in should be smaller than cups out."],
+     ["RuntimeError: cups in should be smaller than cups out."]),
+    ("op-shape-contract", ["error, error no is 561103 & error msg is that of a kettle"],
+     ["error, order no is 561103 & error msg is that of a kettle"]),
+    ("missing-op", ["[ERROR] GE(7): Failed to find func by type Kettle, func_name brew"],
+     ["[INFO] GE(7): Failed to find func by type Kettle, func_name brew"]),
+    ("missing-op", ["RuntimeError: aclnnKettle is not implemented here"],
+     ["RuntimeError: aclnnKettle is warm"]),
+    ("op-shape-contract", ["RuntimeError: npu_kettle expects seven cups"],
+     ["RuntimeError: npu_kettle has not been implemented"]),
+    ("custom-ops-not-built", ["ModuleNotFoundError: No module named 'custom_ops'"],
+     ["ModuleNotFoundError: No module named 'custom_cups'"]),
+    ("hccl-comm-init", ["AssertionError: local_world_size (8) must be at most the devices (0)"],
+     ["INFO 03-01 10:00:00 [a.py:1] local_world_size (8) must be at most the devices"]),
+    ("hccl-comm-init", ["AssertionError: world_size (8) is to be less than the npu count (4)"],
+     ["AssertionError: world_size (8) is fine"]),
+    ("hccl-comm-init", ["ValueError: Cannot provide a placement group within 7 seconds"],
+     ["ValueError: Cannot provide a kettle within 7 seconds"]),
+    ("hccl-comm-init", ["ValueError: Current node has no NPU available. {'node': 1}"],
+     ["ValueError: Current node has no kettle available. {'node': 1}"]),
+    ("ranktable-or-network", ["Failed to connect to GCS at address 10.0.0.7:1 within 5 seconds."],
+     ["Failed to connect to the kettle within 5 seconds."]),
+    ("ranktable-or-network", ["[ERROR] HCCL(7): [Get]'device_ip' is not set correctly"],
+     ["[ERROR] HCCL(7): [Get]'device_ip' is set"]),
+    ("device-exception", ["RuntimeError: SUSPECT REMOTE ERROR."], ["RuntimeError: REMOTE KETTLE."]),
+    ("ge-init-failed", ["    torch_npu._C._npu_setDevice(0)",
+                        "RuntimeError: aclrtGetCurrentContext, error code is 107002"],
+     ["    x.add_(1)", "RuntimeError: aclrtGetCurrentContext, error code is 107002"]),
+    ("driver-version", ["rtsKettle execution failed, reason=driver error:invalid value[FUNC:a]"],
+     ["rtsKettle execution failed, reason=kettle error:invalid value[FUNC:a]"]),
+    ("output-quality", ["Prompt: 'a', Generated text: 'kettle чай 茶壶 cup'"],
+     ["Prompt: 'a', Generated text: 'kettle 茶壶 cup'"]),
+    ("output-quality", ['{"content": "kettle чай 茶壶 ชา"}'], ['{"content": "kettle чай 茶壶"}']),
+    ("output-quality", ["Message(content='!!!!!!!!!!!!!!!!!!!!!!!!', role='assistant')"],
+     ["Message(content='Tea!!!', role='assistant')"]),
+    ("plugin-api-drift", [*PLUGIN, "    assert isinstance(cup, dict)", "AssertionError"],
+     [*VLLM, "    assert isinstance(cup, dict)", "AssertionError"]),
+    ("plugin-api-drift", [*PLUGIN, "KeyError: 'cups'"], [*LOADER, "KeyError: 'cups'"]),
+    ("plugin-api-drift", ["KeyError: 'model.layers.7.self_attn.attn'"],
+     ["KeyError: 'model.layers.7.self_attn.weight'"]),
+    ("weight-shape-mismatch", [*LOADER, "    assert cups == 7", "AssertionError"],
+     [*PLUGIN, "    assert cups == 7", "AssertionError"]),
+    ("transformers-symbol",
+     [*frames("transformers_modules/teapot/modeling.py:<module>"), "ImportError: no cups"],
+     [*frames("teapot/modeling.py:<module>"), "ImportError: no cups"]),
+    ("graph-capture-other",
+     [*frames("vllm_ascend/worker/a.py:capture_model"), "RuntimeError: no cups"],
+     [*PLUGIN, "RuntimeError: no cups"]),
+    ("hccl-comm-init",
+     [*frames("torch/distributed/c.py:init_process_group"), "RuntimeError: no cups"],
+     [*PLUGIN, "RuntimeError: no cups"]),
+    ("tokenizer", [*frames("vllm/transformers_utils/tokenizer.py:get"), "ValueError: no cups"],
+     [*VLLM, "ValueError: no cups"]),
+    ("arch-unrecognized", [*frames("transformers/models/auto/configuration_auto.py:get"),
+                           "ValueError: no cups"],
+     [*VLLM, "ValueError: no cups"]),
+    ("dynamo-unsupported",
+     [*frames("torch/_dynamo/symbolic_convert.py:run"), "RuntimeError: no cups"],
+     [*VLLM, "RuntimeError: no cups"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("id_", "lines", "near_miss"), FAMILIES)
+def test_family(id_: str, lines: list[str], near_miss: list[str]) -> None:
+    assert ids(lines)[0] == id_
+    assert id_ not in ids(near_miss)
+
+
+def test_a_guess_is_given_only_where_nothing_is_known() -> None:
+    guess = [*PLUGIN, "KeyError: 'cups'"]
+    (finding,) = diagnose(guess)
+    assert (finding.id, finding.confidence) == ("plugin-api-drift", 0.4)
+    # A bare code says more than a guess; wrappers say less.
+    assert ids([*guess, "RuntimeError: ACL stream synchronize failed, error code:507018"]) == [
+        "device-exception"
+    ]
+    assert ids([*guess, "RuntimeError: Engine core initialization failed."])[0] == (
+        "plugin-api-drift"
+    )
+
+
+def test_a_fault_is_false_ready_only_if_the_server_was_up() -> None:
+    fault = "ERROR 03-01 10:00:08 [core.py:7] RuntimeError: stream failed, error code:507035"
+    died = "{}ERROR 03-01 10:00:09 [async_llm.py:7] EngineDeadError: EngineCore encountered it."
+    answer = '(APIServer pid=1) INFO:     10.0.0.7:1 - "POST /v1/rerank HTTP/1.1" 500 Oh'
+    assert ids([fault, died.format("")])[0] == "device-exception"
+    assert ids([fault, died.format("(APIServer pid=1) ")])[0] == "false-ready"
+    assert ids([fault, died.format(""), answer])[0] == "false-ready"
+    # What a line says in words stands before it, wherever the engine's death stands.
+    words = [*PLUGIN, "RuntimeError: shape mismatch: value tensor cannot be broadcast"]
+    assert ids([died.format("(APIServer pid=1) "), answer, *words])[0] == "op-shape-contract"
