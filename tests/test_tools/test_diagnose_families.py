@@ -54,6 +54,8 @@ FAMILIES = [
      ["ERROR: Package 'teapot' requires a different kettle"]),
     ("version-mismatch", ["usage: vllm", "vllm: error: unrecognized arguments: --kettle 7"],
      ["usage: vllm", "vllm: error: argument --port: invalid int value: 'kettle'"]),
+    ("version-mismatch", ["ImportError: cannot import name 'pour' from 'kettle.cups' (/a/b.py)"],
+     ["ImportError: cannot import name 'pour' from 'kettle.cups' (unknown location)"]),
     ("docker-perm", ["KeyError: 'getpwuid(): uid not found: 4711'"],
      ["KeyError: 'getpwnam(): name not found: kettle'"]),
     ("mm-processor-signature",

@@ -37,6 +37,11 @@ SIGNATURE = Signature(
         Pattern("infer_schema", r"infer_schema\(.*(unsupported|not supported)", Says.WHAT),
         Pattern("requires a different python", says=Says.WHAT),
         Pattern(
+            "cannot import name",
+            r"cannot import name '\w+' from '[\w.]+'(?!.*unknown location)",
+            Says.GUESS,
+        ),
+        Pattern(
             "error: argument --",
             r"error: argument --.*(validation error|invalid choice)",
             Says.GUESS,
