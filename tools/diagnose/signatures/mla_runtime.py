@@ -27,7 +27,6 @@ SIGNATURE = Signature(
         Pattern("atbringmla", r"AtbRingMLA(GetWorkspaceSize)?\b"),
         # The plugin's own check, before the operator would refuse.
         Pattern("queries per kv", r"queries per kv .*\bMLA\b.*only support"),
-        Pattern("num_queries_per_kv", r"AssertionError: .*num_queries_per_kv"),
         Pattern("ringmla", r"RingMLA\w*.*(fail|error)", Says.WHAT),
     ),
 )

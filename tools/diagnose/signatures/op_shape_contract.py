@@ -6,11 +6,14 @@ from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
 
 # torch's own words: several causes share them, but in the plugin's code it is a shape's contract.
 _TORCH = (
-    ("must match", r"size of tensor a \(\d+\) must match the size of tensor b"),
-    ("must match", r"expanded size of the tensor .* must match"),
-    ("must match", r"Sizes of tensors must match except in dimension"),
+    (
+        "must match",
+        r"size of tensor a \(\d+\) must match the size of tensor b"
+        r"|expanded size of the tensor .* must match"
+        r"|Sizes of tensors must match except in dimension",
+    ),
     ("shape mismatch", r"shape mismatch: .*(cannot be|could not be) broadcast"),
-    ("broadcast", r"shape of the mask \[.*\] at index \d+ does not match|not broadcastable"),
+    ("of the mask", r"shape of the mask \[.*\] at index \d+ does not match"),
     ("split_sizes", r"split_with_sizes expects split_sizes to sum exactly"),
     ("invalid for input of size", r"shape '\[.*\]' is invalid for input of size"),
     ("dimension out of range", r"Dimension out of range \(expected"),
@@ -69,15 +72,6 @@ SIGNATURE = Signature(
         ),
         Pattern(
             "16100", r"(error (code|no)(:| is)|aclnnStatus=|errno\[)\s*16100[1-3]\b", Says.CODE
-        ),
-        Pattern(
-            "must match",
-            r"size of tensor a \(\d+\) must match the size of tensor b"
-            r"|expanded size of the tensor .* must match",
-            Says.CODE,
-        ),
-        Pattern(
-            "invalid for input of size", r"shape '\[.*\]' is invalid for input of size", Says.CODE
         ),
         *(
             Pattern(anchor, regex, says, near=near)
