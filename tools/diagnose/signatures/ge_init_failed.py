@@ -49,6 +49,7 @@ SIGNATURE = Signature(
             Says.WHAT,
             near=r"set_?device|GetDevice\b",
         ),
+        Pattern("forked subprocess", r"Cannot re-initialize NPU in forked subprocess", Says.WHAT),
         Pattern("init compiler failed", says=Says.WHAT),
         Pattern("setdevice", r"SetDevice\w*.*(error code is|failed|result = )", Says.WHAT),
         # 507033: device set-up; 507008: SoC version; 507899: inside the driver.

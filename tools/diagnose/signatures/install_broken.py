@@ -39,6 +39,11 @@ SIGNATURE = Signature(
         Pattern("no package metadata was found", r"No package metadata was found for (vllm|torch)"),
         Pattern("packagenotfounderror", r"PackageNotFoundError: (vllm|torch)", Says.WHAT),
         Pattern("does not match the installed version's device type"),
+        Pattern(
+            "failed ",
+            r"Failed (to build|building (wheel|editable)|to build installable wheels) for ",
+            Says.GUESS,
+        ),
         # Any other package or library that is simply not there.
         Pattern("cannot open shared object file", says=Says.GUESS),
         Pattern("no module named", r"ModuleNotFoundError: No module named", Says.GUESS),

@@ -77,6 +77,8 @@ SIGNATURE = Signature(
         ),
         Pattern("no module named", r"No module named '?vllm\.(?!_C\b|_version\b)\w", Says.WHAT),
         Pattern("'_opnamespace' 'vllm' object has no attribute", says=Says.WHAT),
+        Pattern("forward context is not set", says=Says.WHAT),
+        Pattern("expected all tensors to be on the same device", says=Says.CODE),
         # A layer, not a weight: the plugin's table of layers is not the model's.
         Pattern("keyerror", r"KeyError: '[\w.]+\.(linear_|mla_)?attn'", Says.WHAT),
         *(

@@ -42,6 +42,8 @@ SIGNATURE = Signature(
         ),
         Pattern("device_ip", r"'?device_ip'? is not set", Says.WHAT),
         Pattern("gcs", r"Failed to connect to GCS|GCS to become available", Says.WHAT),
+        Pattern("gloo::enforcenotmet", says=Says.GUESS),
+        Pattern("diststoreerror", says=Says.GUESS),
         Pattern("ei0004", r"\bEI0004\b"),
         Pattern("ei0014", r"\bEI0014\b"),
         Pattern("ei0013", r"\bEI0013\b", Says.WHAT),
