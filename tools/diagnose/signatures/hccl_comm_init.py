@@ -23,7 +23,7 @@ SIGNATURE = Signature(
         Pattern("transport init error", says=Says.WHAT),
         # Any other of HCCL's own codes: parameters, resources, transport.
         Pattern("ei00", r"\bEI00(0[13579]|1[0-2]|1[5-8])\b", Says.CODE),
-        Pattern("ei9999", r"\bEI9999\b", Says.CODE),
+        Pattern("ei9999", r"\bEI9999\b", Says.GUESS),
         Pattern("hcclcomminit", r"hcclCommInit\w* fail", Says.WHAT),
         Pattern("hccl comm fail", r"(get|create) hccl comm fail", Says.CODE),
         Pattern("hcclcomminit", r"hcclCommInit\w*\(.*error code is \d+", Says.CODE),

@@ -35,6 +35,7 @@ SIGNATURE = Signature(
         ),
         Pattern("binary_info_config.json", r"binary_info_config\.json.*(fail|not)"),
         Pattern("unsupported_operator", r"Unsupported_Operator|\bEZ3002\b"),
+        Pattern(".json", r"\[\S+\.json\] is invalid or does not exist"),
         Pattern("ez3003", r"\bEZ3003\b"),
         Pattern("no supported ops kernel"),
         Pattern("not found in this op store", r"not found in this op store"),

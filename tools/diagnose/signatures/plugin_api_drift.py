@@ -75,6 +75,9 @@ SIGNATURE = Signature(
             r"|torch_npu|torchair)\b(?!_)(?!.*unknown location)",
             Says.WHAT,
         ),
+        Pattern(
+            "from 'vllm_ascend", r"cannot import name '\w+' from 'vllm_ascend\b.*\.py\)", Says.WHAT
+        ),
         Pattern("no module named", r"No module named '?vllm\.(?!_C\b|_version\b)\w", Says.WHAT),
         Pattern("'_opnamespace' 'vllm' object has no attribute", says=Says.WHAT),
         Pattern("forward context is not set", says=Says.WHAT),
