@@ -10,6 +10,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from vllm_ascend_bringup.tools.diagnose.base import Excerpt, Pattern, Says, Signature
 from vllm_ascend_bringup.tools.diagnose.log_line import (
@@ -34,6 +35,7 @@ _STOP = re.compile(r"INFO:\s+Shutting down$|\[shutdown\] API server: shutdown tr
 # Whatever it answered, a server that answers requests was up.
 _ANSWER = re.compile(r'"POST /v1/\S+ HTTP/')
 SERVED = 2  # answers after which a server has served
+_GUESSES = 4096  # patterns tried for a guess; each reads the lines before
 _EVIDENCE = 3  # lines per signature and strength
 _TEXT = 400  # characters of a quoted line
 
@@ -77,6 +79,7 @@ class Scanner:
         self._seen: set[str] = set()
         self._window: deque[str] = deque(maxlen=_WINDOW)
         self._stopping = False
+        self._guessed = 0
 
     def read(self, lines: Iterable[str], file: str | None = None) -> None:
         """Read one log. ``file`` is its name, where there is more than one."""
@@ -113,10 +116,16 @@ class Scanner:
             return
         reports_error = parsed.reports_error
         echoes = parsed.level is Level.ERROR and not self._stopping
+        before = cache(lambda: self._before(parsed))
+        guesses = self._guessed < _GUESSES
         for anchor, patterns in self._by_anchor.items():
             if anchor not in lowered:
                 continue
             for signature, pattern in patterns:
+                if pattern.says is Says.GUESS:
+                    if not guesses:
+                        continue
+                    self._guessed += 1
                 if note:
                     counts = pattern.notes
                 elif pattern.says is Says.ECHO:
@@ -125,14 +134,15 @@ class Scanner:
                     counts = reports_error or pattern.warns or pattern.notes
                 if not counts:
                     continue
-                match = pattern.found(parsed.message, lambda: self._before(parsed))
+                match = pattern.found(parsed.message, before)
                 if match is not None:
                     excerpt = Excerpt(number, _shortened(text, match.group()), file)
                     self._add(signature, pattern, excerpt, parsed, order)
 
     def _follow_serving(self, number: int, text: str, file: str | None) -> None:
-        served = self.story.ready is None and _ANSWER.search(text) is not None
-        if served or "startup complete" in text:
+        if "startup complete" in text or (
+            '"POST' in text and self.story.ready is None and _ANSWER.search(text)
+        ):
             self.story.ready = Excerpt(number, _shortened(text, ""), file)
         elif _STOP.search(text):
             self._stopping = True
