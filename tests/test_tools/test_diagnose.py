@@ -15,7 +15,7 @@ from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose import diagnose, diagnose_logs, scan
 from vllm_ascend_bringup.tools.diagnose.base import Pattern, Signature
 from vllm_ascend_bringup.tools.diagnose.catalog import SIGNATURES
-from vllm_ascend_bringup.tools.diagnose.log_line import Level, parse, without_ansi
+from vllm_ascend_bringup.tools.diagnose.log_line import Level, LogLine, parse, without_ansi
 from vllm_ascend_bringup.tools.diagnose.ranking import ranked
 from vllm_ascend_bringup.tools.diagnose.reading import diagnose_files
 
@@ -308,6 +308,9 @@ def test_messages_of_mindie_and_in_chinese(line: str, id_: str) -> None:
         ("(VllmWorkerProcess pid=30) ERROR 03-01 10:00:00 worker.py:240] boom",
          "VllmWorkerProcess pid=30", Level.ERROR, "boom"),
         ("[rank3]: boom", "rank3", Level.ERROR, "boom"),
+        ("2026-03-01 10:00:00,123 - kettle.cup - INFO - a.py:7 - boom", "", Level.NOTE, "boom"),
+        ("2026-03-01T10:00:00+08:00 - kettle.cup - WARNING - boom", "", Level.WARNING, "boom"),
+        ("2026-03-01 10:00:00,123 - kettle - ERROR - boom", "", Level.ERROR, "boom"),
         ("[rank3]:[W310 06:10:45.0 ProcessGroup.cpp:1] Warning: boom", "rank3", Level.WARNING,
          "[W310 06:10:45.0 ProcessGroup.cpp:1] Warning: boom"),
         ("E   boom", "", Level.ERROR, "boom"),
@@ -373,6 +376,26 @@ def test_the_forms_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     scanner.read("xyz"[i % 3] * i for i in range(1000))
     assert len(scanner._forms) <= 100
     assert len(scanner._seen) <= 100
+
+
+def test_unknown_errors_without_end_are_read_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    contexts = 0
+    real = scan.Scanner._before
+
+    def counted(scanner: scan.Scanner, parsed: LogLine) -> str:
+        nonlocal contexts
+        contexts += 1
+        return real(scanner, parsed)
+
+    monkeypatch.setattr(scan.Scanner, "_before", counted)
+    monkeypatch.setattr(scan, "_GUESSES", 40)
+    lines = [f"ValueError: {'xyz'[i % 3] * i}" for i in range(1000)]
+    assert ids([*lines, "RuntimeError: fp8 quantization is currently not supported in npu."]) == [
+        "fp8-unsupported"
+    ]
+    assert contexts <= 41
 
 
 def test_codes_that_differ_only_in_digits_are_all_seen() -> None:

@@ -41,9 +41,10 @@ class Says(IntEnum):
     """
 
     ECHO = 1  # that something failed: wrappers, shutdown, what follows any failure
-    CODE = 2  # a number or a fault that several causes share, or that follows another
-    WHAT = 3  # what failed, in words
-    WHY = 4  # the reason itself
+    GUESS = 2  # an unknown exception, by its type and by the code that raised it
+    CODE = 3  # a number or a fault that several causes share, or that follows another
+    WHAT = 4  # what failed, in words
+    WHY = 5  # the reason itself
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Pattern:
     ``regex``: empty if the anchor says it all.
     ``near``, ``apart``: what the lines before it (same process, same traceback) must and must not
     match. ``when``: a last question to the match. ``warns``: a warning of this kind is evidence
-    too; others are not.
+    too; others are not. ``notes``: information is too.
     """
 
     anchor: str
@@ -64,6 +65,7 @@ class Pattern:
     apart: str = ""
     when: Callable[[re.Match[str]], bool] | None = None
     warns: bool = False
+    notes: bool = False
 
     def __post_init__(self) -> None:
         if self.anchor != self.anchor.lower() or len(self.anchor) < 2:

@@ -14,6 +14,7 @@ _LEVEL = r"DEBUG|INFO|EVENT|TRACE|WARN(?:ING)?|ERROR|CRITICAL|FATAL"
 _PREFIX = re.compile(
     r"(?:\S{1,60}\s+\|\s)?"  # docker compose
     r"(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*\s+)?"  # docker logs -t
+    rf"(?:- [\w.]+ - (?P<logged>{_LEVEL}) - (?:\S+\.py:\d+ - )?)?"  # python's logging
     r"(?:\((?P<process>\w[^()]{0,60}\bpid=\d+[^()]{0,40})\)\s?)*"  # vLLM's processes, Ray's actors
     r"(?:\[Stage-\d+\]\s)?"  # vLLM-Omni
     r"(?:\[(?P<rank>rank\s?\d+)\]:?\s?)?"  # torch
@@ -71,7 +72,8 @@ def parse(line: str) -> LogLine:
     match = _PREFIX.match(line)
     assert match is not None  # every part is optional
     message = line[match.end() :]
-    return LogLine(_source(match), _level(match["level"], message), message, match["when"] or "")
+    level = _level(match["level"] or match["logged"], message)
+    return LogLine(_source(match), level, message, match["when"] or "")
 
 
 def _source(match: re.Match[str]) -> str:

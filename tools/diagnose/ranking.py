@@ -4,12 +4,13 @@
 Findings are ordered by how much their best line says (Says), then by what comes first in the log:
 a reason before a fault, a fault before a code, the first failure before what it triggered.
 On one line the pattern that also asked for its surroundings wins.
-Wrappers never outrank anything; where there is nothing else, the log is insufficient. Three
+A guess is given only where nothing is known. Wrappers never outrank anything; where there is
+nothing else, the log is insufficient. Three
 things need more than that:
 
 - a rank that only waited for another one (``Signature.waits``) comes after any fault elsewhere;
-- ``false-ready``: an engine that had started and died is one, unless a line gives the reason or
-  says in words what failed;
+- ``false-ready``: an engine that was seen ready, or whose API server outlived it, and died of an
+  error that no line names in words;
 - several files are ordered by vLLM's time stamps where all findings have one.
 """
 
@@ -18,7 +19,13 @@ from vllm_ascend_bringup.tools.diagnose.base import Finding, Says
 from vllm_ascend_bringup.tools.diagnose.scan import SERVED, Hits, Story
 from vllm_ascend_bringup.tools.diagnose.signatures import false_ready, insufficient_log
 
-_CONFIDENCE = {Says.WHY: 0.95, Says.WHAT: 0.8, Says.CODE: 0.6, Says.ECHO: 0.3}
+_CONFIDENCE = {
+    Says.WHY: 0.95,
+    Says.WHAT: 0.8,
+    Says.CODE: 0.6,
+    Says.GUESS: 0.4,
+    Says.ECHO: 0.3,
+}
 # Of a finding that may well have been triggered by the first one.
 _SECONDARY = 0.5
 _NO_FAILURE = Text("No failure is seen in this log", "日志中没有看到失败")
@@ -27,8 +34,9 @@ _EMPTY = Text("The log is empty", "日志为空")
 
 def ranked(story: Story) -> tuple[Finding, ...]:
     """All findings, most likely first; never none."""
-    hits = list(story.hits.values())
     _judge_false_ready(story)
+    known = any(hit.says > Says.GUESS for hit in story.hits.values())
+    hits = [hit for hit in story.hits.values() if not (known and hit.says is Says.GUESS)]
     causes = [hit for hit in hits if hit.says > Says.ECHO]
     several_files = len({hit.excerpts[0].file for hit in causes}) > 1
     by_time = several_files and all(hit.when for hit in causes)
@@ -85,8 +93,11 @@ def _judge_false_ready(story: Story) -> None:
     died = story.hits.get(false_ready.SIGNATURE.id)
     if died is None or story.answered >= SERVED:
         return
+    # The API server outlived the engine: it was up, whether or not the log goes back to that.
+    outlived = any(source.startswith("APIServer") for source in died.sources)
     faulted = any(hit.says is Says.CODE for hit in story.hits.values())
-    if story.ready is not None or faulted:
+    if story.ready is not None or (outlived and faulted):
         died.says = Says.WHAT
+        died.order = story.lines + 1  # after any line that says in words what failed
     if story.ready is not None:
         died.excerpts.insert(0, story.ready)

@@ -10,6 +10,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from vllm_ascend_bringup.tools.diagnose.base import Excerpt, Pattern, Says, Signature
 from vllm_ascend_bringup.tools.diagnose.log_line import (
@@ -31,7 +32,10 @@ _START, _END = 24, 160
 _VARYING = b"0123456789abcdefABCDEF"
 # A server that is told to stop reports its own engine as dead.
 _STOP = re.compile(r"INFO:\s+Shutting down$|\[shutdown\] API server: shutdown triggered")
+# Whatever it answered, a server that answers requests was up.
+_ANSWER = re.compile(r'"POST /v1/\S+ HTTP/')
 SERVED = 2  # answers after which a server has served
+_GUESSES = 4096  # patterns tried for a guess; each reads the lines before
 _EVIDENCE = 3  # lines per signature and strength
 _TEXT = 400  # characters of a quoted line
 
@@ -69,10 +73,13 @@ class Scanner:
             for pattern in signature.patterns:
                 self._by_anchor.setdefault(pattern.anchor, []).append((signature, pattern))
         self._any_anchor = _any_of(self._by_anchor)
+        noted = {a for a, found in self._by_anchor.items() if any(p.notes for _, p in found)}
+        self._noted = _any_of(noted) if noted else None
         self._forms: dict[bytes, int] = {}
         self._seen: set[str] = set()
         self._window: deque[str] = deque(maxlen=_WINDOW)
         self._stopping = False
+        self._guessed = 0
 
     def read(self, lines: Iterable[str], file: str | None = None) -> None:
         """Read one log. ``file`` is its name, where there is more than one."""
@@ -102,26 +109,40 @@ class Scanner:
         text = without_ansi(line)
         self._follow_serving(number, text, file)
         parsed = parse(text)
-        if parsed.level is Level.NOTE:
+        lowered = parsed.message.lower()
+        note = parsed.level is Level.NOTE
+        anchors = self._noted if note else self._any_anchor
+        if anchors is None or anchors.search(lowered) is None:
             return
         reports_error = parsed.reports_error
         echoes = parsed.level is Level.ERROR and not self._stopping
-        lowered = parsed.message.lower()
-        if self._any_anchor.search(lowered) is None:
-            return
+        before = cache(lambda: self._before(parsed))
+        guesses = self._guessed < _GUESSES
         for anchor, patterns in self._by_anchor.items():
             if anchor not in lowered:
                 continue
             for signature, pattern in patterns:
-                if not (echoes if pattern.says is Says.ECHO else reports_error or pattern.warns):
+                if pattern.says is Says.GUESS:
+                    if not guesses:
+                        continue
+                    self._guessed += 1
+                if note:
+                    counts = pattern.notes
+                elif pattern.says is Says.ECHO:
+                    counts = echoes
+                else:
+                    counts = reports_error or pattern.warns or pattern.notes
+                if not counts:
                     continue
-                match = pattern.found(parsed.message, lambda: self._before(parsed))
+                match = pattern.found(parsed.message, before)
                 if match is not None:
                     excerpt = Excerpt(number, _shortened(text, match.group()), file)
                     self._add(signature, pattern, excerpt, parsed, order)
 
     def _follow_serving(self, number: int, text: str, file: str | None) -> None:
-        if "startup complete" in text:
+        if "startup complete" in text or (
+            '"POST' in text and self.story.ready is None and _ANSWER.search(text)
+        ):
             self.story.ready = Excerpt(number, _shortened(text, ""), file)
         elif _STOP.search(text):
             self._stopping = True

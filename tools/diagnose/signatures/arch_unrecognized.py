@@ -45,6 +45,12 @@ SIGNATURE = Signature(
             "keyerror", r"KeyError: '[a-z]\w*'\s*$", near=r"configuration_auto\.py|CONFIG_MAPPING\["
         ),
         Pattern(
+            "error:",
+            r"^(Key|Value|Attribute|Type)Error:",
+            Says.GUESS,
+            near=r"/configuration_auto\.py|/transformers_utils/config\.py",
+        ),
+        Pattern(
             "model type",
             r"(unsupported|unknown|not supported|不支持).{0,30}model[ _]type"
             r"|model[ _]type\W.{0,60}(not supported|unsupported|不支持)",

@@ -15,6 +15,13 @@ SIGNATURE = Signature(
     ),
     patterns=(
         Pattern("vllm[audio]"),
-        Pattern("no module named", r"No module named '?(librosa|soundfile)\b"),
+        Pattern(
+            "no module named",
+            r"No module named '?(librosa|soundfile|audioread|av|resampy|soxr|torchaudio|pydub"
+            r"|torchcodec|speech_recognition)\b",
+        ),
+        Pattern("sndfile library not found"),
+        Pattern("libsndfile", r"libsndfile\S*: cannot open shared object file"),
+        Pattern("ffmpeg", r"No such file or directory: '(ffmpeg|ffprobe)'"),
     ),
 )

@@ -23,23 +23,22 @@ SIGNATURE = Signature(
     ),
     patterns=(
         Pattern("camem allocator is not available"),
+        Pattern("failed: ", r"FAILED: .*vllm_ascend"),
+        Pattern("non-zero exit status", r"(cmake|make|ninja)\b.*vllm_ascend.*non-zero exit status"),
+        Pattern(": *** ", r"\bg?make(\[\d+\])?: \*\*\* .*vllm_ascend"),
         Pattern(
-            "vllm_ascend_c",
-            r"(make|ninja|cmake)\b.*vllm_ascend_C.*(Error \d|non-zero|failed)"
-            r"|FAILED: .*vllm_ascend_C",
+            "did not run successfully",
+            r"Building (wheel|editable) for vllm[-_]ascend\b.*did not run successfully",
         ),
         Pattern("no cmake_cxx_compiler", r"No CMAKE_CXX_COMPILER could be found"),
         Pattern("wheels for", r"Failed to build (installable )?wheels for .*vllm[-_]ascend"),
-        Pattern(
-            "building wheel for vllm",
-            r"Building wheel for vllm[-_]ascend .*did not run successfully",
-        ),
         Pattern("vllm_ascend_c' has no attribute"),
         Pattern("'vllm_ascend_c' is not defined"),
         Pattern("'_opnamespace' '_c", r"'_OpNamespace' '_C\w*' object has no attribute"),
         Pattern(
             "vllm_ascend_c", r"(No module named|cannot import name) '?(vllm_ascend\.)?vllm_ascend_C"
         ),
+        Pattern("no module named", r"No module named '?custom_ops'?(\s|$)", Says.WHAT),
         Pattern("could not run '_c", r"Could not run '_C\w*::"),
         Pattern("no such operator _c", r"No such operator _C\w*::"),
         Pattern("wheel for vllm", r"Failed (building|to build).*vllm[-_]ascend"),

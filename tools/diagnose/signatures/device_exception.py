@@ -25,7 +25,7 @@ SIGNATURE = Signature(
         Pattern("npu warning", r"NPU warning, error code is 5070\d\d", Says.CODE, warns=True),
         Pattern(
             "5070",
-            r"(error code(:| is)\s*|result = |errorCode=|retCode=|error:)\s*5070(0[0-79]"
+            r"(error (code|no)(:| is)\s*|result = |errorCode=|retCode=|error:)\s*5070(0[0-79]"
             r"|[124]\d|3[0-24-9]|5[0-7])\b",
             Says.CODE,
         ),
@@ -45,6 +45,12 @@ SIGNATURE = Signature(
             r"vector core (exception|execution|error|timeout)|aiv(ec)? (error|exception)",
             Says.CODE,
         ),
+        # What torch_npu calls 507053 to 507057, and a device that was stopped.
+        Pattern("suspect ", r"Error: SUSPECT (MEM|REMOTE) ERROR", Says.CODE),
+        Pattern("hbm multi bit ecc error", says=Says.CODE),
+        Pattern("uce error", r"Error: UCE ERROR", Says.CODE),
+        Pattern("hccs link error", says=Says.CODE),
+        Pattern("force stop", r"Error: FORCE STOP", Says.CODE),
         Pattern("hardware execution error", says=Says.CODE),
         Pattern("mte instruction", r"address of the MTE instruction is out of range", Says.CODE),
         Pattern("fftsplus", r"fftsplus .*(error|exception|timeout)", Says.CODE),

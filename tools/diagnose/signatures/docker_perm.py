@@ -2,7 +2,7 @@
 """The container lacks a permission."""
 
 from vllm_ascend_bringup.language import Text
-from vllm_ascend_bringup.tools.diagnose.base import Pattern, Signature
+from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
 
 SIGNATURE = Signature(
     id="docker-perm",
@@ -33,6 +33,13 @@ SIGNATURE = Signature(
             "/dev/",
             r"(Permission denied|Operation not permitted|not permitted).*/dev/(davinci"
             r"|devmm|hisi)|/dev/(davinci|devmm|hisi)\S*.*(Permission denied|not permitted)",
+        ),
+        # A container that runs as a user it has no name for.
+        Pattern("getpwuid", r"getpwuid\(\): uid not found"),
+        Pattern(
+            "permission denied",
+            r"(PermissionError|Errno 13|cannot create|(cannot|unable to) open).*Permission denied",
+            Says.GUESS,
         ),
         Pattern(
             "docker daemon socket",

@@ -44,6 +44,7 @@ SIGNATURE = Signature(
             r"firmware version .*(too (low|old)|not match|mismatch|lower than|not support)",
         ),
         Pattern("驱动", r"驱动(程序)?版本.*(过低|过旧|不匹配|不支持|不配套)"),
+        Pattern("driver error:", r"reason=driver error:", Says.GUESS),
         Pattern(
             "20700",
             r"(error code is|error code:|errorCode=|runtime result = |ret(Code)?\s*[:=])"

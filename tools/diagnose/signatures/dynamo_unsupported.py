@@ -33,6 +33,12 @@ SIGNATURE = Signature(
         Pattern("constraintviolationerror", says=Says.WHAT),
         Pattern("userungraphable", says=Says.WHAT),
         Pattern(
+            "error:",
+            r"^[\w.]*Error:",
+            Says.GUESS,
+            near=r"/torch/_dynamo/(symbolic_convert|variables)",
+        ),
+        Pattern(
             "data-dependent",
             r"(GuardOnDataDependentSymNode|Could not guard on data-dependent)",
             Says.WHAT,

@@ -36,9 +36,17 @@ SIGNATURE = Signature(
         # Libraries of the driver, the toolkit, its operator packages, HCCL and NNAL.
         Pattern(
             "cannot open shared object file",
-            r"\blib(ascend|acl|hccl|hcom|atb|mki|asdops|lcal|ge_|graph|opapi|cust_opapi"
-            r"|runtime|nnopbase|msprof|profapi|error_manager|register|platform|op_compile"
-            r"|te_fusion|tiling|aicpu|cann|c_sec|dcmi|drv|mmpa|slog)\w*\.so",
+            r"\b(lib)?(ascend|acl|hccl|hcom|hccp|atb|mki|asdops|lcal|ge_|graph|exe_graph"
+            r"|flow_graph|metadef|opapi|opmaster|opskernel|cust_opapi|runtime|nnopbase|msprof"
+            r"|profapi|error_manager|register|platform|op_compile|optiling|te_fusion|tiling"
+            r"|aicpu|cann|cce|c_sec|dcmi|drv|devmm|tsd|mmpa|slog|alog|unified_dlog|adxl|hixl"
+            r"|llm_datadist|memfabric|mf_|mindie|npu_|torch_npu)\w*\.so",
+        ),
+        Pattern(
+            "cannot open shared object file",
+            r": cannot open shared object file",
+            Says.GUESS,
+            near=r"/(vllm_ascend|torch_npu|mooncake|mindie\w*|atb_llm)/",
         ),
         Pattern(
             "no module named",

@@ -4,6 +4,13 @@
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose.base import Pattern, Signature
 
+_FP8 = r"(torch\.|DT_|hi)?(float8|fp8)\w*"
+_NOT = r"(not (been |yet |currently )*(support|implement)\w*|unsupported)"
+_REFUSED = (
+    rf"(Error|\)|type|what\(\))\W.{{0,40}}\b{_FP8}\W.{{0,40}}\b{_NOT}"
+    rf"|{_NOT} .{{0,40}}\b(dtype|data type|type|format)\b.{{0,20}}\b{_FP8}"
+)
+
 SIGNATURE = Signature(
     id="fp8-unsupported",
     title=Text(
@@ -28,6 +35,8 @@ SIGNATURE = Signature(
             r"fp8\w* quantization is currently not supported|fp8.*(is"
             r"|are) not supported (on|in|by) .*(npu|ascend|device|platform)",
         ),
+        Pattern("fp8", _REFUSED),
+        Pattern("float8", _REFUSED),
         Pattern(
             "float8",
             r"(not implemented for|not support\w*|unsupported).*(DT_)?float8_?\w*"

@@ -43,10 +43,17 @@ SIGNATURE = Signature(
         Pattern("aclinit", r"aclInit.*(fail|error code is)", Says.WHAT),
         Pattern("aclsetcompileopt", r"AclSetCompileopt.*error code is", Says.WHAT),
         Pattern("error code is 5000", r"error code is 50000[01]\b", Says.WHAT),
+        Pattern(
+            "107002",
+            r"error (code|no)(:| is)\s*107002\b",
+            Says.WHAT,
+            near=r"set_?device|GetDevice\b",
+        ),
+        Pattern("forked subprocess", r"Cannot re-initialize NPU in forked subprocess", Says.WHAT),
         Pattern("init compiler failed", says=Says.WHAT),
         Pattern("setdevice", r"SetDevice\w*.*(error code is|failed|result = )", Says.WHAT),
         # 507033: device set-up; 507008: SoC version; 507899: inside the driver.
-        Pattern("5070", r"error code(:| is)\s*(507033|507008)\b", Says.WHAT),
-        Pattern("507899", r"error code(:| is)\s*507899\b", Says.CODE),
+        Pattern("5070", r"error (code|no)(:| is)\s*(507033|507008)\b", Says.WHAT),
+        Pattern("507899", r"error (code|no)(:| is)\s*507899\b", Says.CODE),
     ),
 )

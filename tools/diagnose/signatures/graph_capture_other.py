@@ -49,13 +49,19 @@ SIGNATURE = Signature(
         ),
         Pattern(
             "1070",
-            r"(error code(:| is)|result = |errorCode=|retCode=)\s*1070(2[2-9]|3\d)\b",
+            r"(error (code|no)(:| is)|result = |errorCode=|retCode=)\s*1070(2[2-9]|3\d)\b",
             Says.WHAT,
         ),
         Pattern("during capture", r"(Error|fail\w*).*during capture", Says.WHAT),
         # The end of a capture fails after anything that went wrong inside it.
         Pattern("507903", says=Says.CODE),
         Pattern("capture sequence", r"invalidated the stream capture sequence", Says.CODE),
+        Pattern(
+            "error:",
+            r"^\w*(Runtime|Value|Assertion)Error:",
+            Says.GUESS,
+            near=r"in (capture_model|_capture_\w+|capture_graph)\b",
+        ),
         Pattern("aclmdlricapture", r"AclmdlRICapture\w+.*error code", Says.CODE),
     ),
 )

@@ -23,12 +23,34 @@ SIGNATURE = Signature(
         Pattern("transport init error", says=Says.WHAT),
         # Any other of HCCL's own codes: parameters, resources, transport.
         Pattern("ei00", r"\bEI00(0[13579]|1[0-2]|1[5-8])\b", Says.CODE),
+        Pattern("ei9999", r"\bEI9999\b", Says.GUESS),
         Pattern("hcclcomminit", r"hcclCommInit\w* fail", Says.WHAT),
         Pattern("hccl comm fail", r"(get|create) hccl comm fail", Says.CODE),
         Pattern("hcclcomminit", r"hcclCommInit\w*\(.*error code is \d+", Says.CODE),
         Pattern("hccl function error", says=Says.CODE),
         Pattern("getdeviceindexbyphyid", says=Says.WHAT),
         Pattern("device id error", says=Says.WHAT),
+        # A rank without a card of its own.
+        Pattern("local_world_size", r"local_world_size \(\d+\) must be", Says.WHAT),
+        Pattern(
+            "world_size",
+            r"world_size \(\d+\) .{0,40}(less|exceed|greater|more).{0,40}\b(npu|device|card)",
+            Says.WHAT,
+        ),
+        Pattern("provide a placement group", says=Says.WHAT),
+        Pattern("no npu", r"\bno NPU (is )?(available|visible|found)", Says.WHAT),
+        Pattern(
+            "number of", r"required [NG]PUs exceeds the (total )?number of available", Says.WHAT
+        ),
+        Pattern("invalid device", r"Invalid device (ID|ordinal)\b", Says.WHAT),
+        Pattern("distbackenderror", says=Says.GUESS),
+        Pattern(
+            "error:",
+            r"^(Runtime|Value|Assertion)Error:",
+            Says.GUESS,
+            near=r"in (init_process_group|init_distributed_environment|init_worker_distributed\w*"
+            r"|_init_worker_distributed_environment)\b",
+        ),
         Pattern("ej0001", r"\bEJ0001\b"),
         Pattern("hccp", r"(initialize|init).*HCCP.*fail|HCCP.*(fail|error)", Says.WHAT),
         Pattern("err02200", r"\bERR02200\b", Says.CODE),

@@ -31,13 +31,22 @@ SIGNATURE = Signature(
         ),
         Pattern("no module named", r"No module named '?vllm_ascend\.(?!vllm_ascend_C\b)\w"),
         Pattern("module 'vllm_ascend' has no attribute"),
+        # With the path of a file the module is there, and has another version.
         Pattern(
             "from 'vllm_ascend",
-            r"cannot import name '(?!vllm_ascend_C')\w+' from '?vllm_ascend\b(?!.*unknown lo"
-            r"cation)",
+            r"cannot import name '(?!vllm_ascend_C')\w+' from '?vllm_ascend\b"
+            r"(?!.*(unknown location|\.py\)))",
         ),
         Pattern("no package metadata was found", r"No package metadata was found for (vllm|torch)"),
         Pattern("packagenotfounderror", r"PackageNotFoundError: (vllm|torch)", Says.WHAT),
         Pattern("does not match the installed version's device type"),
+        Pattern(
+            "failed ",
+            r"Failed (to build|building (wheel|editable)|to build installable wheels) for ",
+            Says.GUESS,
+        ),
+        # Any other package or library that is simply not there.
+        Pattern("cannot open shared object file", says=Says.GUESS),
+        Pattern("no module named", r"ModuleNotFoundError: No module named", Says.GUESS),
     ),
 )

@@ -35,6 +35,9 @@ SIGNATURE = Signature(
         ),
         Pattern("binary_info_config.json", r"binary_info_config\.json.*(fail|not)"),
         Pattern("unsupported_operator", r"Unsupported_Operator|\bEZ3002\b"),
+        Pattern(".json", r"\[\S+\.json\] is invalid or does not exist"),
+        Pattern("ez3003", r"\bEZ3003\b"),
+        Pattern("no supported ops kernel"),
         Pattern("not found in this op store", r"not found in this op store"),
         Pattern("cannot find bin", r"Cannot find bin(ary)? (of|for) op"),
         Pattern("dynamic kernel config fail"),
@@ -56,6 +59,14 @@ SIGNATURE = Signature(
             r"|file )?is not found",
             Says.WHAT,
         ),
+        Pattern(
+            "error:",
+            r"^(Runtime|Attribute|NotImplemented)Error: .*\b(aclnn[A-Z]\w+|_?npu_\w+)"
+            r".*(not (been )?(support|found|implement)|unsupported|no kernel)",
+            Says.GUESS,
+        ),
+        Pattern("failed to find func by type", says=Says.WHAT),
+        Pattern("feature not supported", r"ERR\d+ (PTA|OPS) feature not supported", Says.GUESS),
         Pattern("aclopkernelinit failed", says=Says.WHAT),
         Pattern(
             "is not currently implemented for the",
@@ -64,7 +75,7 @@ SIGNATURE = Signature(
         ),
         Pattern(
             "561",
-            r"(error code(:| is)|aclnnStatus=|errno\[)\s*561(003|1(0[1245-9]|1\d))\b",
+            r"(error (code|no)(:| is)|aclnnStatus=|errno\[)\s*561(003|1(0[1245-9]|1\d))\b",
             Says.WHAT,
         ),
     ),

@@ -16,9 +16,17 @@ SIGNATURE = Signature(
             "If it fails in both, it is the code path (MLA, rope, platform), not a flag",
             "如果两种方式都失败，问题在代码路径（MLA、rope、平台实现），而不是启动参数",
         ),
+        Text(
+            "If the message names the number of heads, choose a tensor-parallel size that leaves "
+            "32, 64 or 128 heads per KV head on a rank, or serve with --enforce-eager",
+            "如果报错涉及头数，调整张量并行度，使每个 rank 上每个 KV 头对应 32、64 或 128 个头，"
+            "或使用 --enforce-eager",
+        ),
     ),
     patterns=(
         Pattern("atbringmla", r"AtbRingMLA(GetWorkspaceSize)?\b"),
+        # The plugin's own check, before the operator would refuse.
+        Pattern("queries per kv", r"queries per kv .*\bMLA\b.*only support"),
         Pattern("ringmla", r"RingMLA\w*.*(fail|error)", Says.WHAT),
     ),
 )

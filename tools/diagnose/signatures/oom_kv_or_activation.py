@@ -39,6 +39,10 @@ SIGNATURE = Signature(
         Pattern("allocate memory", r"Failed to allocate memory|Memory_Allocation_Failure"),
         Pattern("el0004", r"\bEL0004\b"),
         Pattern("available memory for the cache blocks"),
+        Pattern(
+            "available memory", r"Available memory: (0|-\d+), total memory", Says.WHAT, notes=True
+        ),
+        Pattern("kv cache memory", r"Available KV cache memory: -\d", Says.WHAT, notes=True),
         Pattern("error code is 207001", r"error code is 207001\b", Says.WHAT),
         Pattern(
             "malloc",

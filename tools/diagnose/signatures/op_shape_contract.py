@@ -4,6 +4,22 @@
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
 
+# torch's own words: several causes share them, but in the plugin's code it is a shape's contract.
+_TORCH = (
+    (
+        "must match",
+        r"size of tensor a \(\d+\) must match the size of tensor b"
+        r"|expanded size of the tensor .* must match"
+        r"|Sizes of tensors must match except in dimension",
+    ),
+    ("shape mismatch", r"shape mismatch: .*(cannot be|could not be) broadcast"),
+    ("of the mask", r"shape of the mask \[.*\] at index \d+ does not match"),
+    ("split_sizes", r"split_with_sizes expects split_sizes to sum exactly"),
+    ("invalid for input of size", r"shape '\[.*\]' is invalid for input of size"),
+    ("dimension out of range", r"Dimension out of range \(expected"),
+    ("is out of bounds", r"index \S+ is out of bounds for dimension"),
+)
+
 SIGNATURE = Signature(
     id="op-shape-contract",
     title=Text(
@@ -51,16 +67,29 @@ SIGNATURE = Signature(
         Pattern("shapes cannot be multiplied", says=Says.WHAT),
         Pattern("infershape", r"infershape fail", Says.CODE),
         Pattern("infer shape", r"infer shape fail", Says.CODE),
-        Pattern("561", r"(error code(:| is)|aclnnStatus=|errno\[)\s*561(00[0-2]|103)\b", Says.CODE),
-        Pattern("16100", r"(error code(:| is)|aclnnStatus=|errno\[)\s*16100[1-3]\b", Says.CODE),
         Pattern(
-            "must match",
-            r"size of tensor a \(\d+\) must match the size of tensor b"
-            r"|expanded size of the tensor .* must match",
-            Says.CODE,
+            "561", r"(error (code|no)(:| is)|aclnnStatus=|errno\[)\s*561(00[0-2]|103)\b", Says.CODE
         ),
         Pattern(
-            "invalid for input of size", r"shape '\[.*\]' is invalid for input of size", Says.CODE
+            "16100", r"(error (code|no)(:| is)|aclnnStatus=|errno\[)\s*16100[1-3]\b", Says.CODE
+        ),
+        *(
+            Pattern(anchor, regex, says, near=near)
+            for anchor, regex in _TORCH
+            for says, near in ((Says.WHAT, r"/vllm_ascend/|/torch_npu/"), (Says.CODE, ""))
+        ),
+        Pattern(
+            "error:",
+            r"^(Runtime|Value)Error: .*\b(aclnn[A-Z]\w+|_?npu_\w+)"
+            r"(?!.*(not (been )?(support|found|implement)|unsupported|no kernel))",
+            Says.GUESS,
+        ),
+        Pattern(
+            "error:",
+            r"^(Runtime|Value)Error: .*\b(should|must) be (smaller|less|greater|larger|equal"
+            r"|divisible|a multiple|contiguous|\d)",
+            Says.GUESS,
+            near=r"/vllm_ascend/|/torch_npu/|/torch/_ops\.py",
         ),
     ),
 )

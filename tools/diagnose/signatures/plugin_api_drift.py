@@ -4,6 +4,12 @@
 from vllm_ascend_bringup.language import Text
 from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
 
+# Frames in which an exception means something else.
+_OTHER_STEPS = (
+    r"\bload_weights\b|weight_loader|in (capture_model|init_process_group|init_distributed\w*)\b"
+    r"|quant_description"
+)
+
 SIGNATURE = Signature(
     id="plugin-api-drift",
     title=Text(
@@ -69,8 +75,25 @@ SIGNATURE = Signature(
             r"|torch_npu|torchair)\b(?!_)(?!.*unknown location)",
             Says.WHAT,
         ),
+        Pattern(
+            "from 'vllm_ascend", r"cannot import name '\w+' from 'vllm_ascend\b.*\.py\)", Says.WHAT
+        ),
         Pattern("no module named", r"No module named '?vllm\.(?!_C\b|_version\b)\w", Says.WHAT),
         Pattern("'_opnamespace' 'vllm' object has no attribute", says=Says.WHAT),
+        Pattern("forward context is not set", says=Says.WHAT),
+        Pattern("expected all tensors to be on the same device", says=Says.CODE),
+        # A layer, not a weight: the plugin's table of layers is not the model's.
+        Pattern("keyerror", r"KeyError: '[\w.]+\.(linear_|mla_)?attn'", Says.WHAT),
+        *(
+            Pattern(
+                anchor,
+                r"^\s*(Attribute|Type|Name|UnboundLocal|Import|NotImplemented|Key|Assertion)Error\b",
+                Says.GUESS,
+                near=r"/vllm_ascend/",
+                apart=_OTHER_STEPS,
+            )
+            for anchor in ("error:", "assertionerror")
+        ),
         Pattern(
             "values to unpack", r"ValueError: (not enough|too many) values to unpack", Says.CODE
         ),

@@ -28,6 +28,11 @@ SIGNATURE = Signature(
             near=r"\b[qk]_(layer)?norm\b|qk_norm|rms_?norm",
         ),
         Pattern(
+            "error:",
+            r"^(Value|Runtime|Assertion)Error: .*\b(size|shape|dimension|elements)\b",
+            near=r"\bself\.[qk]_(layer)?norm\(",
+        ),
+        Pattern(
             "exceeds dimension size", r"exceeds dimension size", near=r"[qk]_(layer)?norm\b|qk_norm"
         ),
         Pattern(

@@ -37,7 +37,9 @@ SIGNATURE = Signature(
         Pattern("new capture stream failed"),
         Pattern("insufficient available streams", says=Says.WHAT),
         Pattern(
-            "20700", r"(error code(:| is)|result = |errorCode=|retCode=)\s*20700[57-9]\b", Says.WHAT
+            "20700",
+            r"(error (code|no)(:| is)|result = |errorCode=|retCode=)\s*20700[57-9]\b",
+            Says.WHAT,
         ),
         Pattern("resource alloc fail", says=Says.WHAT),
     ),

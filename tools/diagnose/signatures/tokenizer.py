@@ -50,6 +50,12 @@ SIGNATURE = Signature(
         Pattern("load the tokenizer", r"(fail\w* to|unable to|cannot|can't) load the tokenizer"),
         Pattern("vocabulary from file", r"Unable to load vocabulary from file"),
         Pattern(
+            "error:",
+            r"^[\w.]*(Value|Type|Key|OS|Runtime)Error:",
+            Says.GUESS,
+            near=r"/transformers_utils/tokenizer\w*[/.]|/tokenization_\w+\.py",
+        ),
+        Pattern(
             "tokenizer.json",
             r"tokenizer(_config)?\.json.*(expected value|invalid|corrupt|JSONDecodeError"
             r"|校验|损坏)",

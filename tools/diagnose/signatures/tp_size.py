@@ -2,7 +2,7 @@
 """The tensor-parallel size does not divide the model."""
 
 from vllm_ascend_bringup.language import Text
-from vllm_ascend_bringup.tools.diagnose.base import Pattern, Signature
+from vllm_ascend_bringup.tools.diagnose.base import Pattern, Says, Signature
 
 SIGNATURE = Signature(
     id="tp-size",
@@ -18,6 +18,11 @@ SIGNATURE = Signature(
     patterns=(
         Pattern("divisible by tensor parallel size", r"must be divisible by tensor parallel size"),
         Pattern("evenly divided by tp", r"cannot be evenly divided by TP"),
+        Pattern(
+            "assert ",
+            r"^\s*assert .*% *(self\.)?(tp_size|tensor_parallel_size|world_size) == 0",
+            Says.WHAT,
+        ),
         Pattern("is not divisible by", r"AssertionError: \d+ is not divisible by \d+"),
     ),
 )

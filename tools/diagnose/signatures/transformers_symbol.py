@@ -39,6 +39,13 @@ SIGNATURE = Signature(
         ),
         Pattern("no module named", r"No module named '?transformers\.\w", Says.WHAT),
         Pattern(
+            "error:",
+            r"^(Import|ModuleNotFound|Attribute|Type|Name)Error:",
+            Says.GUESS,
+            near=r"/transformers_modules/",
+        ),
+        Pattern("were not found in your environment", says=Says.GUESS),
+        Pattern(
             "from 'transformers",
             r"AttributeError: module 'transformers[\w.]*' has no attribute",
             Says.CODE,

@@ -26,6 +26,28 @@ SIGNATURE = Signature(
     patterns=(
         Pattern("ei0008", r"\bEI0008\b", Says.WHAT),
         Pattern("no matching distribution found", says=Says.WHAT),
+        Pattern("resolutionimpossible", says=Says.WHAT),
+        Pattern("conflicting dependencies", says=Says.WHAT),
+        Pattern("the conflict is caused by", says=Says.WHAT),
+        Pattern("no solution found when resolving", says=Says.WHAT),
+        Pattern("was removed in the numpy 2", says=Says.WHAT),
+        Pattern("_array_api not found", says=Says.WHAT),
+        Pattern("numpy.core.multiarray failed to import", says=Says.WHAT),
+        # A torch whose operator registration does not know the annotations of the other side.
+        Pattern("infer_schema", r"infer_schema\(.*(unsupported|not supported)", Says.WHAT),
+        Pattern("requires a different python", says=Says.WHAT),
+        Pattern(
+            "cannot import name",
+            r"cannot import name '\w+' from '[\w.]+'(?!.*unknown location)",
+            Says.GUESS,
+        ),
+        Pattern(
+            "error: argument --",
+            r"error: argument --.*(validation error|invalid choice)",
+            Says.GUESS,
+        ),
+        Pattern("unrecognized arguments", r"\berror: unrecognized arguments: --", Says.GUESS),
+        Pattern("extra inputs are not permitted", says=Says.GUESS),
         Pattern("could not find a version that satisfies", says=Says.WHAT),
         Pattern(
             "object has no attribute",

@@ -37,7 +37,7 @@ SIGNATURE = Signature(
         Pattern(
             "keyerror",
             r"KeyError: '(?!.*(scale|offset|quant_bias|qweight|qzeros|g_idx|zero_point"
-            r"|weight_packed)\w*')([\w.]*layers\.\d+[\w.]*|[\w.]+\.(weight|bias))'",
+            r"|weight_packed)\w*')([\w.]*layers\.\d+[\w.]*(?<!attn)|[\w.]+\.(weight|bias))'",
             Says.WHAT,
             apart=QUANT_DESCRIPTION,
         ),
@@ -51,6 +51,7 @@ SIGNATURE = Signature(
             r"weights were not initialized from(?!.*(deq_scale|quant_bias|weight_scale"
             r"|weight_offset|input_scale))",
         ),
+        Pattern("keyerror", r"^KeyError:", Says.GUESS, near=r"\bload_weights\b"),
         Pattern("key(s) in state_dict", r"(Missing|Unexpected) key\(s\) in state_dict"),
         Pattern("not found in params_dict", apart=r"WARNING"),
         Pattern("attempted to load nested weight"),

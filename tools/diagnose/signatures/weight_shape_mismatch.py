@@ -27,6 +27,13 @@ SIGNATURE = Signature(
             apart=RUNNING,
         ),
         Pattern(
+            "assertionerror",
+            r"^AssertionError\b",
+            Says.GUESS,
+            near=r"\b\w*weight_loader\w*\b|\bload_(column|row|merged|qkv)\w*",
+            apart=RUNNING,
+        ),
+        Pattern(
             "exceeds dimension size", r"start \(\d+\) \+ length \(\d+\) exceeds dimension size"
         ),
         Pattern("loaded_weight", r"assert .*(shape|size\(\)) == loaded_weight\.(shape|size)"),
