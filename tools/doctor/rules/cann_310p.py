@@ -24,8 +24,8 @@ def _judge(chip: Chip, toolkit: Component, packages: Mapping[str, Package]) -> I
     rows = []
     if older(toolkit.version, _CANN):
         rows.append(_row("CANN toolkit", toolkit.version, _CANN))
-    torch_npu = packages.get("torch-npu")
-    version = package_version(torch_npu.version) if torch_npu else None
+    package = packages.get("torch-npu")
+    version = package_version(package.version) if package else None
     if version and version < Version(_TORCH_NPU):
         rows.append(_row("torch-npu", str(version), _TORCH_NPU))
     if rows:

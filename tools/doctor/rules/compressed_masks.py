@@ -29,19 +29,19 @@ _CONTEXT = Text(
 
 
 def _judge(chip: Chip, nnal: Component, packages: Mapping[str, Package]) -> Iterator[Judgement]:
-    torch_npu = packages.get("torch-npu")
-    version = package_version(torch_npu.version) if torch_npu else None
-    if not chip.fractal_attention or torch_npu is None or version is None:
+    package = packages.get("torch-npu")
+    version = package_version(package.version) if package else None
+    if not chip.fractal_attention or package is None or version is None:
         return
     if not _has_names(version):
         wanted = ", ".join(_TORCH_NPU)
         expected = Text(
             f"{wanted} or newer, for compressed masks", f"{wanted} 或更新，才有压缩掩码算子"
         )
-        yield note(Evidence("torch-npu", torch_npu.version, expected), do=_CONTEXT)
+        yield note(Evidence("torch-npu", package.version, expected), do=_CONTEXT)
     elif older(nnal.version, _NNAL):
-        expected = Text(f"{_NNAL} or newer, for torch-npu {torch_npu.version}",
-                        f"{_NNAL} 或更新（torch-npu {torch_npu.version} 所需）")  # fmt: skip
+        expected = Text(f"{_NNAL} or newer, for torch-npu {package.version}",
+                        f"{_NNAL} 或更新（torch-npu {package.version} 所需）")  # fmt: skip
         what = Text(f"NNAL ({nnal.file})", f"NNAL 版本（{nnal.file}）")
         upgrade = Text(
             f"install CANN and NNAL {_NNAL}; until then keep this plugin on, which falls back to "
