@@ -144,8 +144,8 @@ INIT = f"{SITE}/vllm/__init__.py"
 @pytest.mark.parametrize(
     ("installed", "here", "expected"),
     [
-        (INIT, INIT, []), (INIT, "/work/vllm/__init__.py", ["warning"]),
-        (INIT, "/work/vllm/", ["warning"]), (None, "/work/vllm/", []), (INIT, None, []),
+        (INIT, INIT, []), (INIT, "/src/vllm/__init__.py", ["warning"]),
+        (INIT, "/src/vllm/", ["warning"]), (None, "/src/vllm/", []), (INIT, None, []),
     ],
 )  # fmt: skip
 def test_import_shadowing(installed: "str | None", here: "str | None", expected: list[str]) -> None:
@@ -175,7 +175,7 @@ def test_stale_import(
 
 def test_edits_in_a_source_tree_that_is_not_installed() -> None:
     given = {"vllm": Package("vllm", "0.23.0")}
-    tree = origin(INIT, "/work/vllm/__init__.py")
+    tree = origin(INIT, "/src/vllm/__init__.py")
     assert severities("stale-import", origins=tree, packages=given) == ["note"]
-    namespace = origin(INIT, "/work/vllm/")
+    namespace = origin(INIT, "/src/vllm/")
     assert severities("stale-import", origins=namespace, packages=given) == []
