@@ -133,7 +133,7 @@ def test_static_tls() -> None:
 
 
 def origin(
-    installed: "str | None", here: "str | None", folder: str = "/work"
+    installed: "str | None", here: "str | None", folder: str = "/src"
 ) -> tuple[Origin, ...]:
     return (Origin("vllm", installed, here, folder),)
 
