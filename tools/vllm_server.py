@@ -21,6 +21,8 @@ _CAUSE_MARKS = ("bringup.errors.", "Error: ", "error: ")
 _STOP_SECONDS = 30.0
 # A server that never came up has no requests to finish.
 _GIVE_UP_SECONDS = 10.0
+# In names of memory that ranks share (vllm/distributed/device_communicators/cpu_communicator.py).
+_SEGMENT = "-cpushm_"
 # Servers here are on this machine, which a proxy of the environment would not find.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # Waits until its standard input closes, which is when the process that holds the other end is
@@ -78,6 +80,7 @@ class VllmServer:
         self._environment = {**os.environ, **(environment or {})}
         self._timeout = timeout
         self._process: subprocess.Popen[bytes] | None = None
+        self._shared_memory: set[Path] = set()
         self.seconds_to_ready = 0.0
 
     @property
@@ -89,6 +92,7 @@ class VllmServer:
         """Whether the API server has not ended."""
         if self._process is not None:
             self.exit_code = self._process.poll()
+            self._shared_memory |= _shared_memory(self._process.pid)
         return self._process is not None and self.exit_code is None
 
     def __enter__(self) -> "VllmServer":
@@ -126,7 +130,7 @@ class VllmServer:
         """
         if self._process is None:
             return
-        if self._process.poll() is None:
+        if self.running():
             self._process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience)
@@ -138,6 +142,9 @@ class VllmServer:
             time.sleep(0.2)
         self._process.wait()
         self._process = None
+        # vLLM's ranks on a CPU leave it when they are told to end.
+        for segment in self._shared_memory:
+            segment.unlink(missing_ok=True)
         self._guard.kill()
         self._guard.communicate()
 
@@ -195,3 +202,16 @@ def _group_exists(group: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
+
+
+def _shared_memory(group: int) -> set[Path]:
+    """What the ranks of this process group share on a CPU, by the names that vLLM gives it."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(entry.name)) == group:
+                lines = (entry / "maps").read_text().splitlines()
+                found |= {Path("/", *line.split("/")[1:]) for line in lines if _SEGMENT in line}
+        except OSError:  # it has ended, or is another user's
+            continue
+    return {path for path in found if path.parent == Path("/dev/shm") and path.exists()}

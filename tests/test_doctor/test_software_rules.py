@@ -132,9 +132,7 @@ def test_static_tls() -> None:
     assert severities("static-tls", imported=imported(None, "ImportError: x")) == []
 
 
-def origin(
-    installed: "str | None", here: "str | None", folder: str = "/src"
-) -> tuple[Origin, ...]:
+def origin(installed: "str | None", here: "str | None", folder: str = "/src") -> tuple[Origin, ...]:
     return (Origin("vllm", installed, here, folder),)
 
 

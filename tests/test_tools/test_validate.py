@@ -163,10 +163,14 @@ def _picture(folder: Path) -> Validated:
 
 
 def _features(folder: Path) -> Validated:
-    return validate(
+    shared = set(Path("/dev/shm").glob("*-cpushm_*"))
+    found = validate(
         folder, mixture_of_experts(folder / "model"),
         (*REAL_ONLY, "--random-weights", "--features"), ("--tensor-parallel-size", "2"),
     )  # fmt: skip
+    # No other case has ranks that share memory.
+    assert set(Path("/dev/shm").glob("*-cpushm_*")) <= shared
+    return found
 
 
 def _orphan_scale(folder: Path) -> Validated:
@@ -361,17 +365,21 @@ def test_the_largest_sizes_that_serve_are_found(case: str, found: Validated) -> 
 
 @pytest.mark.parametrize("case", ["features"])
 def test_a_feature_gets_a_server_of_its_own(case: str, found: Validated) -> None:
-    """vLLM 0.32's own operators for experts on a CPU die where each rank has its share."""
     assert found.code == 0, found.printed
     features = {feature["id"]: feature for feature in found.content["features"]}
+    experts = features.pop("expert-parallelism")
     assert {id_: feature["state"] for id_, feature in features.items()} == {
-        "graph-mode": "unsupported", "expert-parallelism": "unsupported",
-        "flashcomm1": "unsupported", "mtp": "not-applicable", "multimodal": "not-applicable",
+        "graph-mode": "unsupported", "flashcomm1": "unsupported", "mtp": "not-applicable",
+        "multimodal": "not-applicable",
     }  # fmt: skip
-    (why,) = features["expert-parallelism"]["evidence"]
-    assert why["en"] == "a server with it failed: false-ready"
     (log,) = found.folder.glob("*/*-feature-expert-parallelism.log")
     assert "Expert parallelism is enabled" in log.read_text()
+    # vLLM 0.32's own operators die of it on a CPU, most times.
+    if experts["state"] == "verified":
+        assert "Local/global number of experts: 2/4" in experts["evidence"][0]
+    else:
+        assert experts["state"] == "unsupported"
+        assert experts["evidence"][0]["en"].startswith("a server with it failed: ")
 
 
 @pytest.mark.parametrize("case", INTERRUPTIONS)
