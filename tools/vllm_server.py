@@ -92,7 +92,6 @@ class VllmServer:
         """Whether the API server has not ended."""
         if self._process is not None:
             self.exit_code = self._process.poll()
-            self._shared_memory |= _shared_memory(self._process.pid)
         return self._process is not None and self.exit_code is None
 
     def __enter__(self) -> "VllmServer":
@@ -130,6 +129,7 @@ class VllmServer:
         """
         if self._process is None:
             return
+        self._shared_memory |= _shared_memory(self._process.pid)
         if self.running():
             self._process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -149,7 +149,9 @@ class VllmServer:
         self._guard.communicate()
 
     def _wait_until_ready(self, deadline: float) -> None:
-        while self.running():
+        while self._process and self.running():
+            # Of a rank that dies later nobody could ask.
+            self._shared_memory |= _shared_memory(self._process.pid)
             if self._watch:
                 self._watch(self)
             if time.monotonic() > deadline:
